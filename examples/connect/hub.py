@@ -1,54 +1,169 @@
-"""A hub system's connection: hear of cases, accept them. Plain Kafka and JSON; nothing of Lightbulb is imported.
+"""A hub system's connection: rebuild every case from the hub's topic alone, and accept new cases. Nothing of Lightbulb is imported.
 
-python examples/connect/hub.py KAFKA HUB        for example  127.0.0.1:9092 charnwood
+python examples/connect/hub.py KAFKA HUB              for example  127.0.0.1:9092 charnwood
+python examples/connect/hub.py KAFKA HUB --cases      print the cases with their open referrals, and stop
+
+It reads the topic from its beginning at each start, and sends nothing before it has read to the end. The id of a command derives
+from the case and its version: started again, it repeats a command with the same id, which is applied once.
 """
 
 import asyncio
 import json
 import sys
 import uuid
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+
+OPEN = ("requested", "accepted", "in-progress", "on-hold")
 
 
-async def main(kafka: str, hub: str) -> None:
+@dataclass
+class Case:
+    """A case as its events say: role, position, and the open referrals in full."""
+
+    id: str
+    person_key: str
+    version: int = 0
+    role: str | None = None
+    position: dict[str, Any] = field(default_factory=dict)
+    referrals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    latest: dict[str, str] = field(default_factory=dict)  # headers of the last record
+    early: dict[int, tuple[str, dict[str, Any]]] = field(default_factory=dict)  # events that wait for a missing one
+    named: set[str] = field(default_factory=set)  # referrals that the last event and its snapshots name
+    unnamed: int = 0  # how many open referrals they do not name
+    snapshots: int = 0  # how many snapshots of the last event are still to come
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.early and self.snapshots == 0
+
+
+def receive(cases: dict[str, Case], kind: str, data: dict[str, Any]) -> Case:
+    """Apply an event to its case, in the order of hub_version; a repeat changes nothing."""
+    case = cases.setdefault(data["case_id"], Case(data["case_id"], data["person_key"]))
+    version = data["hub_version"]
+    if version > case.version:
+        case.early[version] = kind, data
+        if data.get("others_count") == 0:  # it has every open referral: what is missing before it no longer matters
+            case.early = {number: event for number, event in case.early.items() if number >= version}
+            case.version = version - 1
+        while case.version + 1 in case.early:
+            case.version += 1
+            _apply(case, *case.early.pop(case.version))
+    return case
+
+
+def _apply(case: Case, kind: str, data: dict[str, Any]) -> None:
+    if kind == "snapshot":
+        case.snapshots -= 1
+    else:
+        others = {one["reference"]: one for one in data.get("others", ())}
+        case.role, case.position, case.snapshots = data["role"], data["case"], data.get("snapshots", 0)
+        case.named, case.unnamed = set(others), data["others_count"] - len(others)
+        for reference in others.keys() & case.referrals.keys():
+            case.referrals[reference] |= others[reference]
+    for one in data["referrals"]:
+        case.named.add(one["reference"])
+        case.referrals.pop(one["reference"], None)
+        if one["status"] in OPEN:
+            case.referrals[one["reference"]] = one
+    if case.snapshots == 0 and case.unnamed == 0:  # all are named: any other has ended, or is not this hub's any more
+        case.referrals = {reference: one for reference, one in case.referrals.items() if reference in case.named}
+
+
+def to_accept(case: Case) -> dict[str, Any] | None:
+    """Return the command to accept a new case on its latest version; None if there is nothing to accept, or an event is missing."""
+    if not case.is_whole or case.role != "holder" or case.position["status"] != "requested":
+        return None
+    return {"case_id": case.id, "person_key": case.person_key, "expected_version": case.version}
+
+
+def headers(hub: str, case: Case) -> list[tuple[str, bytes]]:
+    """Return the headers of a command to accept a case: a repeat carries the same id."""
+    name = f"{hub}/{case.id}/accept/{case.version}"
+    attributes = {
+        "ce_specversion": "1.0",
+        "ce_id": str(uuid.uuid5(uuid.NAMESPACE_OID, name)),
+        "ce_type": "uk.lightbulb.case.accept.v1",
+        "ce_source": f"/{hub}/housing-system",
+        "ce_time": datetime.now(UTC).isoformat(),
+        "ce_partitionkey": case.person_key,
+        "ce_correlationid": case.latest["ce_correlationid"],
+        "ce_causationid": case.latest["ce_id"],
+        "content-type": "application/json",
+    }
+    return [(name, value.encode()) for name, value in attributes.items()]
+
+
+def take(cases: dict[str, Case], record: ConsumerRecord) -> Case | None:
+    """Print a record and apply it; return its case, None for the refusal of a command."""
+    event = {name: value.decode() for name, value in record.headers}
+    event_type, data = event["ce_type"], json.loads(record.value)
+    kind = event_type.split(".")[3]
+    if kind == "command-refused":
+        print(event_type, data.get("case_id"), data["reason"], data["explanation"], flush=True)
+        return None
+    print(event_type, data["case_id"], "version", data["hub_version"], flush=True)
+    case = receive(cases, kind, data)
+    case.latest = event
+    return case
+
+
+def show(case: Case) -> None:
+    note = "" if case.is_whole else " - events are missing: ask the operators to republish"
+    print(
+        "case",
+        case.id,
+        "version",
+        case.version,
+        case.role,
+        case.position.get("status"),
+        f"{len(case.referrals)} open{note}",
+    )
+    for one in case.referrals.values():
+        print("   ", one["reference"], one["status"], ", ".join(one["open_needs"]), flush=True)
+
+
+async def follow(consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, hub: str, *, only_show: bool) -> None:
+    cases: dict[str, Case] = {}
+    ends = await consumer.end_offsets(consumer.assignment())
+    at_end = False
+    while True:
+        batches = await consumer.getmany(timeout_ms=500)
+        changed = [take(cases, record) for records in batches.values() for record in records]
+        if not at_end:
+            if any([await consumer.position(partition) < end for partition, end in ends.items()]):
+                continue
+            at_end, changed = True, list(cases.values())
+            for case in cases.values():
+                show(case)
+            print("read to the end", flush=True)
+        if only_show:
+            return
+        for case in filter(None, changed):
+            if command := to_accept(case):
+                await producer.send_and_wait(
+                    f"hub.{hub}.command",  # who commands is the topic
+                    json.dumps(command).encode(),
+                    key=case.person_key.encode(),
+                    headers=headers(hub, case),
+                )
+
+
+async def main(kafka: str, hub: str, option: str = "") -> None:
     consumer = AIOKafkaConsumer(f"hub.{hub}.case", bootstrap_servers=kafka, auto_offset_reset="earliest")
     producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all")
     await consumer.start()
     await producer.start()
     try:
-        async for record in consumer:
-            event = {name: value.decode() for name, value in record.headers}
-            case = json.loads(record.value)
-            print(event["ce_type"], case["case_id"], "version", case["hub_version"], flush=True)
-            if case.get("role") == "holder" and case["case"]["status"] == "requested":
-                await producer.send_and_wait(
-                    f"hub.{hub}.command",  # who commands is the topic
-                    json.dumps(
-                        {
-                            "case_id": case["case_id"],
-                            "person_key": case["person_key"],
-                            "expected_version": case["hub_version"],  # the latest that we had received
-                        }
-                    ).encode(),
-                    key=case["person_key"].encode(),
-                    headers=[
-                        ("ce_specversion", b"1.0"),
-                        ("ce_id", str(uuid.uuid4()).encode()),  # a repeat must carry the same id
-                        ("ce_type", b"uk.lightbulb.case.accept.v1"),
-                        ("ce_source", f"/{hub}/housing-system".encode()),
-                        ("ce_time", datetime.now(UTC).isoformat().encode()),
-                        ("ce_partitionkey", case["person_key"].encode()),
-                        ("ce_correlationid", event["ce_correlationid"].encode()),
-                        ("ce_causationid", event["ce_id"].encode()),
-                        ("content-type", b"application/json"),
-                    ],
-                )
+        await follow(consumer, producer, hub, only_show=option == "--cases")
     finally:
         await consumer.stop()
         await producer.stop()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:3]))
+    asyncio.run(main(*sys.argv[1:4]))

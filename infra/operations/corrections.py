@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operations.audit_log import Operator, record_action
 from infra.operations.queries import DeadLetterRow
-from schemas.events import CASE_EVENTS, CaseEvent
+from schemas.events import CASE_EVENTS, CaseEvent, CommandRefused
 from services.messaging import cloudevents
 from services.messaging.cloudevents import KafkaRecord, Undecodable
 from services.messaging.dead_letters import encode_headers
@@ -98,6 +98,8 @@ def _read(service: str, record: KafkaRecord) -> tuple[str, tuple[str, ...]]:
         read = read_record(record)
         if isinstance(read, Unreadable):
             raise _unreadable(read.reason)
+        if isinstance(read.event.data, CommandRefused):
+            raise _unreadable("; ".join(read.event.data.places))
         return read.person_key, (read.message_group,)
     try:
         event = cloudevents.decode(record, CASE_EVENTS)

@@ -2,7 +2,6 @@
 
 # ruff: noqa: S608 - schema and table names are constants
 
-import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from infra.operations.replay import CannotReplay, Lines, Progress, Proof, Replay
 from services.messaging.cloudevents import KafkaRecord
 from services.reference import directory as directories
 from services.reference.directory import Directory
-from services.router import directory_versions
+from services.router import directory_versions, store
 from services.router.consumer import Batches
 from services.runtime.database import Transaction
 
@@ -168,7 +167,7 @@ async def batches(tx: Transaction) -> AsyncIterator[AppliedBatch]:
 
 
 def _record(row: Any) -> KafkaRecord:
-    headers = tuple((name, value.encode()) for name, value in json.loads(row.headers).items())
+    headers = store.stored_headers(row.headers)
     return KafkaRecord(row.topic, 0, row.position, row.person_key.encode(), row.value, headers)
 
 

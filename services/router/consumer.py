@@ -3,15 +3,16 @@
 Lock, drop duplicates, read, decide in memory, number, write, and add to the outbox.
 
 A record that cannot be read or decided becomes a dead letter in the same transaction; one that fails in the database, in a
-transaction of its own. Later records of the same referral, or later commands
-for the same case, wait behind it. Other records are not affected.
+transaction of its own. Later records of the same referral, or the same hub's later commands for the same case, wait behind it: a
+group never crosses topics. A command that is not valid is refused, and nothing waits for it.
 """
 
+import hashlib
 import json
 import re
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, get_args
@@ -26,13 +27,14 @@ from schemas.events import (
     CaseEvent,
     CaseRejected,
     Command,
+    CommandRefused,
     Event,
     HubCommand,
     ReferralEvent,
     ReferralReceived,
     ReferralUpdated,
 )
-from schemas.model import PersonKey
+from schemas.model import CaseId, PersonKey
 from schemas.text import is_storable_json
 from schemas.topics import CASE_EVENT, REFERRAL_EVENT, commanding_hub, hub_case
 from services.messaging import dead_letters, outbox, resubmit
@@ -43,9 +45,9 @@ from services.messaging.resubmit import ReleasableLetter
 from services.reference.directory import Directory
 from services.router import store
 from services.router.decide import hub_events, lifecycle
+from services.router.decide.aggregate import PersonAggregate
 from services.router.decide.assignment import postcode_of
 from services.router.decide.lifecycle import CaseDecision, DecisionContext, EmittedEvent, EmittedRejection
-from services.router.decide.model import PersonAggregate
 from services.router.store import SCHEMA, Changed, Input, Locked
 from services.runtime import database
 from services.runtime.database import Transaction
@@ -129,36 +131,96 @@ class Unreadable:
 
 
 def read_record(record: KafkaRecord) -> Input | Unreadable:
-    """Decode the event or command in a record; a command's person key is the one in its data."""
+    """Decode the event or command in a record.
+
+    What is not valid on a command topic is refused if its person key can be read; no other record waits for it.
+    """
     try:
-        event = decode(record, REFERRAL_EVENTS if record.topic == REFERRAL_EVENT else COMMANDS)
+        if not is_storable_json(record.value):
+            raise Undecodable("value: contains NUL, which the database cannot store")
+        return _referral_event(record) if record.topic == REFERRAL_EVENT else _command(record)
     except Undecodable as error:
-        return _unreadable(record, error.reason)
-    group: str
-    unknown: tuple[str, ...] = ()
-    match event.data:
-        case Command(person_key=key, case_id=group):
-            unknown = unknown_fields(record, type(event.data))
-        case data if isinstance(data, ReferralEvent):
-            key, group = event.person_key, data.reference
-        case _:
-            return _unreadable(record, "ce_type: not a type for the router")
-    if not _PERSON_KEY.fullmatch(key):
-        return _unreadable(record, "person_key: 32 hexadecimal digits are expected")
-    if not is_storable_json(record.value):
-        return _unreadable(record, "value: contains NUL, which the database cannot store")
-    return Input(record, event, key, group, unknown)
+        return _unreadable(record, error.reason) if record.topic == REFERRAL_EVENT else _invalid(record, error)
+
+
+def _referral_event(record: KafkaRecord) -> Input:
+    event = decode(record, REFERRAL_EVENTS)
+    assert isinstance(event.data, ReferralEvent)
+    if not _PERSON_KEY.fullmatch(event.person_key):
+        raise Undecodable("person_key: 32 hexadecimal digits are expected")
+    return Input(record, event, event.person_key, event.data.reference)
+
+
+def _command(record: KafkaRecord) -> Input:
+    """Decode a command: its person key is the one in its data, and the record key only chooses the partition."""
+    if len(record.value) > COMMAND_BYTES:
+        raise Undecodable(f"value: longer than {COMMAND_BYTES} bytes")
+    event = decode(replace(record, key=None), COMMANDS)
+    assert isinstance(event.data, Command)
+    if not _PERSON_KEY.fullmatch(event.data.person_key):
+        raise Undecodable("person_key: 32 hexadecimal digits are expected")
+    if not _is_id(event.data.case_id):
+        raise Undecodable("case_id: not the id of a case")
+    group = f"{record.topic}/{event.data.case_id}"
+    return Input(record, event, event.data.person_key, group, unknown_fields(record, type(event.data)))
+
+
+COMMAND_BYTES = 262_144
+"""Largest value of a command; one that ends a thousand referrals has 100 KB."""
+
+
+def _is_id(text: str) -> bool:
+    """Return whether a text can be the id of a case: it is short, and the database can store it."""
+    return 0 < len(text) <= 100 and text.isprintable()
+
+
+def _invalid(record: KafkaRecord, error: Undecodable) -> Input | Unreadable:
+    """Return the refusal of what is not a valid command; a record without a person key cannot be answered."""
+    fields = _json_fields(record.value)
+    key = _person_key(fields.get("person_key"), record)
+    if key == UNKNOWN:
+        return Unreadable(record, error.reason, key, _own_group(record))
+    case = fields.get("case_id")
+    command_id = (dead_letters.event_id(record) or "").strip() or None
+    data = CommandRefused(
+        case_id=CaseId(case) if isinstance(case, str) and _is_id(case) else None,
+        person_key=key,
+        command_id=command_id,
+        command=next((kind.decode() for name, kind in record.headers if name == "ce_type" and kind in _TYPES), None),
+        reason="invalid",
+        explanation="The command is not valid: see places. Send it again, corrected; no other command waits for it.",
+        places=error.places,
+    )
+    digest = hashlib.sha256(repr((store.own_headers(record), record.value)).encode()).hexdigest()
+    conversation = dead_letters.correlation_id(record) or command_id or digest
+    event = Event(
+        id=f"invalid-{digest}", source=SOURCE, time=_NO_TIME, person_key=key, correlation_id=conversation, data=data
+    )
+    return Input(record, event, key, _own_group(record))
+
+
+_TYPES = frozenset(kind.encode() for kind in COMMANDS)
+_NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+"""Time of an input that is a refusal; an input's own time is not used."""
 
 
 def _unreadable(record: KafkaRecord, reason: str) -> Unreadable:
     """Return the record with its key and group as far as they can be read: later records of the group wait for it."""
     fields = _json_fields(record.value)
-    key = fields.get("person_key") or (record.key or b"").decode("ascii", "replace")
-    message_group = (
-        fields.get("reference") or fields.get("case_id") or f"{record.topic}/{record.partition}/{record.offset}"
-    )
-    valid = isinstance(key, str) and _PERSON_KEY.fullmatch(key)
-    return Unreadable(record, reason, PersonKey(str(key)) if valid else UNKNOWN, _printable(str(message_group)))
+    reference = fields.get("reference")
+    group = _printable(reference) if isinstance(reference, str) and reference else _own_group(record)
+    return Unreadable(record, reason, _person_key(None, record), group)
+
+
+def _person_key(named: Any, record: KafkaRecord) -> PersonKey:
+    """Return the person key in the data of a command, or in the record key, or UNKNOWN."""
+    keys = (named, (record.key or b"").decode("ascii", "replace"))
+    return next((PersonKey(key) for key in keys if isinstance(key, str) and _PERSON_KEY.fullmatch(key)), UNKNOWN)
+
+
+def _own_group(record: KafkaRecord) -> str:
+    """Return a group of this record alone."""
+    return f"{record.topic}/{record.partition}/{record.offset}"
 
 
 def _json_fields(value: bytes) -> dict[str, Any]:
@@ -262,7 +324,7 @@ class _Batch:
     async def _read(self, inputs: Sequence[Input], locked: Locked) -> DecisionContext:
         keys = dict.fromkeys(one.person_key for one in inputs)
         self.states = {key: PersonAggregate.empty(key) for key in keys if key in locked.new}
-        self.states |= await store.read(self.tx, [key for key in keys if key not in locked.new])
+        self.states |= await store.read(self.tx, {key: locked.tallies[key] for key in keys if key not in locked.new})
         postcodes = await store.districts(self.tx, self._postcodes(inputs))
         return DecisionContext(self.directory, postcodes, self.now.date())
 
@@ -342,7 +404,7 @@ class _Batch:
             time=self.now,
             person_key=one.person_key,
             correlation_id=correlation_id,
-            causation_id=one.event.id,
+            causation_id=data.command_id if isinstance(data, CommandRefused) else one.event.id,
             sequence=sequence,
             district=data.case.district if isinstance(data, CaseEvent) else None,
             data=data,
@@ -357,7 +419,7 @@ class _Batch:
         await store.write(self.tx, changed, self.now, self.directory.triage.id)
         await store.append_history(self.tx, self.history)
         await outbox.add(self.tx, SCHEMA, self.messages)
-        await store.save_sequences(self.tx, locked, before)
+        await store.save_keys(self.tx, locked, before, self.states)
 
 
 def _message_group(one: Input) -> MessageGroup:
@@ -367,6 +429,9 @@ def _message_group(one: Input) -> MessageGroup:
 
 def _decision(state: PersonAggregate, one: Input, context: DecisionContext) -> CaseDecision:
     data = one.event.data
+    if isinstance(data, CommandRefused):
+        hub = commanding_hub(one.record.topic)
+        return CaseDecision(state, (EmittedRejection(hub, data, one.event.correlation_id),))
     if isinstance(data, ReferralEvent):
         return lifecycle.apply(state, data, one.event.correlation_id, context)
     assert isinstance(data, get_args(HubCommand))

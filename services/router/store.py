@@ -11,10 +11,21 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from schemas.events import CaseEvent, Event
-from schemas.model import CaseId, OnsCode, PersonKey, Reference
-from services.messaging.cloudevents import KafkaRecord, value_of
-from services.router.decide.model import CaseRecord, PersonAggregate, PersonRecord, ReferralRecord
+from schemas.events import CaseEvent, CommandRefused, Event
+from schemas.model import OnsCode, PersonKey, Reference
+from services.messaging import dead_letters
+from services.messaging.cloudevents import OWN_HEADERS, KafkaRecord, value_of
+from services.router.decide.aggregate import Index, Loaded, PersonAggregate
+from services.router.decide.matching import Description
+from services.router.decide.model import (
+    CaseRecord,
+    CaseTally,
+    Category,
+    KeyTally,
+    PersonRecord,
+    PersonTally,
+    ReferralRecord,
+)
 from services.router.decide.stays import OVERDUE_AFTER, overdue_on
 from services.runtime import tracing
 from services.runtime.database import Transaction
@@ -28,7 +39,11 @@ InputIdentity = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """Event or command to apply, with its record. `message_group`: group that waits if this becomes a dead letter."""
+    """Event or command to apply, with its record. `message_group`: group that waits if this becomes a dead letter.
+
+    `event.data` is a CommandRefused if the record is not a valid command but can be answered: the input is the refusal, and its id
+    derives from headers and value, so that only the same record is a duplicate of it.
+    """
 
     record: KafkaRecord
     event: Event
@@ -44,9 +59,10 @@ class Input:
 
 @dataclass(slots=True)
 class Locked:
-    """Locked person keys of a batch: the last sequence number of each, and which keys are new."""
+    """Locked person keys of a batch: the last sequence number and the tally of each, and which keys are new."""
 
     last: dict[PersonKey, int]
+    tallies: dict[PersonKey, KeyTally] = field(default_factory=dict)
     new: set[PersonKey] = field(default_factory=set)
 
     def next(self, key: PersonKey) -> int:
@@ -59,8 +75,9 @@ async def lock(tx: Transaction, keys: Iterable[PersonKey]) -> Locked:
     """Lock these person keys in key order; new ones are inserted."""
     ordered = sorted(set(keys))
     new = set((await tx.execute(_INSERT_KEYS, {"keys": ordered})).scalars())
-    rows = await tx.execute(LOCK_KEYS, {"keys": ordered})
-    return Locked({PersonKey(row.person_key): row.last_sequence for row in rows}, new)
+    rows = (await tx.execute(LOCK_KEYS, {"keys": ordered})).all()
+    tallies = {PersonKey(row.person_key): KeyTally(row.persons, row.verified_persons) for row in rows}
+    return Locked({PersonKey(row.person_key): row.last_sequence for row in rows}, tallies, new)
 
 
 _INSERT_KEYS = text("""
@@ -68,20 +85,30 @@ _INSERT_KEYS = text("""
     select key from unnest(cast(:keys as text[])) as given (key) order by key
     on conflict do nothing returning person_key""")
 LOCK_KEYS = text("""
-    select person_key, last_sequence from router.person_key
+    select person_key, last_sequence, persons, verified_persons from router.person_key
     where person_key = any(cast(:keys as text[])) order by person_key for update""")
 
 
-async def save_sequences(tx: Transaction, locked: Locked, before: Mapping[PersonKey, int]) -> None:
-    """Store the last sequence number of each key that changed."""
-    moved = {key: last for key, last in locked.last.items() if last != before[key]}
+async def save_keys(
+    tx: Transaction, locked: Locked, before: Mapping[PersonKey, int], states: Mapping[PersonKey, PersonAggregate]
+) -> None:
+    """Store the last sequence number and the tally of each key that changed."""
+    tallies = {key: state.tally for key, state in states.items()}
+    moved = [key for key in tallies if (before[key], locked.tallies[key]) != (locked.last[key], tallies[key])]
     if moved:
-        await tx.execute(_UPDATE_SEQUENCES, {"keys": list(moved), "numbers": list(moved.values())})
+        columns = {
+            "keys": moved,
+            "numbers": [locked.last[key] for key in moved],
+            "persons": [tallies[key].persons for key in moved],
+            "verified": [tallies[key].verified for key in moved],
+        }
+        await tx.execute(_UPDATE_KEYS, columns)
 
 
-_UPDATE_SEQUENCES = text("""
-    update router.person_key set last_sequence = given.number
-    from unnest(cast(:keys as text[]), cast(:numbers as bigint[])) as given (key, number)
+_UPDATE_KEYS = text("""
+    update router.person_key set last_sequence = given.number, persons = given.persons, verified_persons = given.verified
+    from unnest(cast(:keys as text[]), cast(:numbers as bigint[]), cast(:persons as integer[]), cast(:verified as integer[]))
+        as given (key, number, persons, verified)
     where person_key = given.key""")
 
 
@@ -98,7 +125,7 @@ async def record_inputs(tx: Transaction, inputs: Sequence[Input], now: datetime,
         "ids": [one.event.id for one in inputs],
         "types": [one.event.data.TYPE for one in inputs],
         "correlations": [one.event.correlation_id for one in inputs],
-        "headers": [_headers(one.record) for one in inputs],
+        "headers": [_headers(one) for one in inputs],
         "values": [one.record.value for one in inputs],
     }
     rows = await tx.execute(_INSERT_INPUTS, {**columns, "now": now, "directory": directory})
@@ -115,19 +142,30 @@ _INSERT_INPUTS = text("""
     on conflict do nothing returning person_key, topic, id""")
 
 
-def _headers(record: KafkaRecord) -> str:
-    """Return the CloudEvents headers and the trace context as JSON.
+def _headers(one: Input) -> str:
+    """Return the CloudEvents headers and the trace context as JSON; those of a refused record as dead letters store them.
 
     Other headers may hold any text and are not stored.
     """
-    own = [(name, value) for name, value in record.headers if value is not None and name.startswith(_OWN)]
-    headers = {name: value.decode() for name, value in own}
-    if context := tracing.extract(record.headers):
+    if isinstance(one.event.data, CommandRefused):
+        return dead_letters.encode_headers(own_headers(one.record))
+    headers = {name: value.decode() for name, value in own_headers(one.record) if value is not None}
+    if context := tracing.extract(one.record.headers):
         headers[tracing.HEADER] = context
     return json.dumps(headers)
 
 
-_OWN = ("ce_", "content-type")
+def own_headers(record: KafkaRecord) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers of a record that are ours."""
+    return tuple((name, value) for name, value in record.headers if name.startswith(OWN_HEADERS))
+
+
+def stored_headers(headers: str) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers of a stored input."""
+    found = json.loads(headers)
+    if isinstance(found, list):
+        return dead_letters.decode_headers(headers)
+    return tuple((name, value.encode()) for name, value in found.items())
 
 
 async def was_applied(tx: Transaction, one: Input) -> bool:
@@ -155,35 +193,47 @@ _DELETE_INPUTS = text("""
 # ---- state ----------------------------------------------------------------------------------------------------------
 
 
-async def read(tx: Transaction, keys: Sequence[PersonKey]) -> dict[PersonKey, PersonAggregate]:
-    """Return the state under these keys."""
-    persons: dict[PersonKey, dict[int, PersonRecord]] = {key: {} for key in keys}
-    cases: dict[PersonKey, dict[CaseId, CaseRecord]] = {key: {} for key in keys}
-    referrals: dict[PersonKey, dict[Reference, ReferralRecord]] = {key: {} for key in keys}
-    if keys:
-        for row in await tx.execute(_READ, {"keys": list(keys)}):
-            match row.kind:
-                case "person":
-                    person = PersonRecord.model_validate_json(row.state)
-                    persons[row.person_key][person.person_no] = person
-                case "case":
-                    case = CaseRecord.model_validate_json(row.state)
-                    cases[row.person_key][case.case_id] = case
-                case _:
-                    record = ReferralRecord.model_validate_json(row.state)
-                    referrals[row.person_key][record.reference] = record
-    return {key: PersonAggregate(key, persons[key], cases[key], referrals[key]) for key in keys}
+async def read(tx: Transaction, keys: Mapping[PersonKey, KeyTally]) -> dict[PersonKey, PersonAggregate]:
+    """Return the state under these keys, which have these tallies."""
+    if not keys:
+        return {}
+    found = [(await tx.execute(query, {"keys": list(keys)})).all() for query in (_PERSONS, _CASES, _REFERRALS)]
+    persons, cases, referrals = (
+        {key: [row for row in rows if row.person_key == key] for key in keys} for rows in found
+    )
+    return {
+        key: PersonAggregate(key, tally=tally).with_loaded(_loaded(persons[key], cases[key], referrals[key]))
+        for key, tally in keys.items()
+    }
 
 
-_READ = text("""
-    select 'person' as kind, person_key, state::text as state from router.person where person_key = any(cast(:keys as text[]))
-    union all
-    select 'case', person_key, state::text from router."case" where person_key = any(cast(:keys as text[]))
-    union all
-    select * from (
-        select 'referral', person_key, state::text from router.referral
-        where person_key = any(cast(:keys as text[])) order by received_at, reference
-    ) as known""")
+def _loaded(persons: Sequence[Any], cases: Sequence[Any], referrals: Sequence[Any]) -> Loaded:
+    index, records = Index(), [(ReferralRecord.model_validate_json(row.state), row.category) for row in referrals]
+    for record, _ in records:
+        index.count_description(Description.of(record.referral.person), record.person_no, 1)
+    return Loaded(
+        {
+            row.person_no: (PersonRecord.model_validate_json(row.state), PersonTally(row.referrals, row.verified))
+            for row in persons
+        },
+        {
+            row.case_id: (CaseRecord.model_validate_json(row.state), CaseTally.model_validate_json(row.tally))
+            for row in cases
+        },
+        [(record, Category(*json.loads(category)) if category else None) for record, category in records],
+        index.described,
+    )
+
+
+_PERSONS = text("""
+    select person_key, person_no, referrals, verified, state::text as state from router.person
+    where person_key = any(cast(:keys as text[]))""")
+_CASES = text("""
+    select person_key, case_id, tally::text as tally, state::text as state from router."case"
+    where person_key = any(cast(:keys as text[]))""")
+_REFERRALS = text("""
+    select person_key, category, state::text as state from router.referral
+    where person_key = any(cast(:keys as text[])) order by received_at, reference""")
 
 
 async def districts(tx: Transaction, postcodes: Iterable[str | None]) -> dict[str, OnsCode]:
@@ -201,25 +251,37 @@ _DISTRICTS = text("""
 
 @dataclass(slots=True)
 class Changed:
-    """Records that a batch changed, with their person keys."""
+    """Records that a batch changed, with their person keys, and with their tallies or categories."""
 
-    persons: list[tuple[PersonKey, PersonRecord]] = field(default_factory=list)
-    cases: list[tuple[PersonKey, CaseRecord]] = field(default_factory=list)
-    referrals: list[tuple[PersonKey, ReferralRecord]] = field(default_factory=list)
+    persons: list[tuple[PersonKey, PersonRecord, PersonTally]] = field(default_factory=list)
+    cases: list[tuple[PersonKey, CaseRecord, CaseTally]] = field(default_factory=list)
+    referrals: list[tuple[PersonKey, ReferralRecord, Category | None]] = field(default_factory=list)
     released: list[tuple[PersonKey, int]] = field(default_factory=list)
     """Persons whose reported death was withdrawn."""
 
     def add(self, before: PersonAggregate, after: PersonAggregate) -> None:
         """Add the records that differ between `before` and `after`."""
-        key = after.person_key
-        self.persons += [(key, new) for no, new in after.persons.items() if before.persons.get(no) is not new]
-        self.released += [
-            (key, no)
-            for no, old in before.persons.items()
-            if old.check_before_contact and not after.persons[no].check_before_contact
+        key, persons, cases = after.person_key, after.person_tallies, after.case_tallies
+        self.persons += [
+            (key, new, persons[number])
+            for number, new in after.persons.items()
+            if before.persons.get(number) is not new or before.person_tallies[number] != persons[number]
         ]
-        self.cases += [(key, new) for no, new in after.cases.items() if before.cases.get(no) is not new]
-        self.referrals += [(key, new) for no, new in after.referrals.items() if before.referrals.get(no) is not new]
+        self.released += [
+            (key, number)
+            for number, old in before.persons.items()
+            if old.check_before_contact and not after.persons[number].check_before_contact
+        ]
+        self.cases += [
+            (key, new, cases[case_id])
+            for case_id, new in after.cases.items()
+            if before.cases.get(case_id) is not new or before.case_tallies[case_id] != cases[case_id]
+        ]
+        self.referrals += [
+            (key, new, after.index.categories.get(reference))
+            for reference, new in after.referrals.items()
+            if before.referrals.get(reference) is not new
+        ]
 
 
 async def write(tx: Transaction, changed: Changed, now: datetime, triage: str) -> None:
@@ -240,93 +302,109 @@ def to_json(model: PersonRecord | CaseRecord | ReferralRecord) -> str:
     return model.__pydantic_serializer__.to_json(model, exclude_none=True).decode()
 
 
-def _person_columns(persons: Sequence[tuple[PersonKey, PersonRecord]]) -> dict[str, list[Any]]:
+def _person_columns(persons: Sequence[tuple[PersonKey, PersonRecord, PersonTally]]) -> dict[str, list[Any]]:
     return {
-        "keys": [key for key, _ in persons],
-        "numbers": [person.person_no for _, person in persons],
-        "provisional": [person.provisional for _, person in persons],
-        "tracing_reasons": [",".join(person.tracing_reasons) for _, person in persons],
-        "states": [to_json(person) for _, person in persons],
+        "keys": [key for key, _, _ in persons],
+        "numbers": [person.person_no for _, person, _ in persons],
+        "referrals": [tally.referrals for _, _, tally in persons],
+        "verified": [tally.verified for _, _, tally in persons],
+        "provisional": [person.provisional for _, person, _ in persons],
+        "tracing_reasons": [",".join(person.tracing_reasons) for _, person, _ in persons],
+        "states": [to_json(person) for _, person, _ in persons],
     }
 
 
 _WRITE_PERSONS = text("""
-    insert into router.person as known (person_key, person_no, provisional, tracing_reasons, doubted_since, state, updated_at)
-    select key, number, provisional, string_to_array(tracing_reasons, ','),
+    insert into router.person as known (person_key, person_no, referrals, verified, provisional, tracing_reasons, doubted_since,
+        state, updated_at)
+    select key, number, referrals, verified, provisional, string_to_array(tracing_reasons, ','),
         case when tracing_reasons <> '' then cast(:now as timestamptz) end, cast(state as jsonb), cast(:now as timestamptz)
-    from unnest(cast(:keys as text[]), cast(:numbers as integer[]), cast(:provisional as boolean[]),
-                cast(:tracing_reasons as text[]), cast(:states as text[])) as given (key, number, provisional, tracing_reasons, state)
-    on conflict (person_key, person_no) do update set provisional = excluded.provisional, tracing_reasons = excluded.tracing_reasons,
+    from unnest(cast(:keys as text[]), cast(:numbers as integer[]), cast(:referrals as integer[]), cast(:verified as integer[]),
+                cast(:provisional as boolean[]), cast(:tracing_reasons as text[]), cast(:states as text[]))
+        as given (key, number, referrals, verified, provisional, tracing_reasons, state)
+    on conflict (person_key, person_no) do update set referrals = excluded.referrals, verified = excluded.verified,
+        provisional = excluded.provisional, tracing_reasons = excluded.tracing_reasons,
         doubted_since = case when excluded.doubted_since is not null then coalesce(known.doubted_since, excluded.doubted_since) end,
         state = excluded.state, updated_at = excluded.updated_at""")
 
 
-def _case_columns(cases: Sequence[tuple[PersonKey, CaseRecord]]) -> dict[str, list[Any]]:
-    responsibilities = [case.holding for _, case in cases]
+def _case_columns(cases: Sequence[tuple[PersonKey, CaseRecord, CaseTally]]) -> dict[str, list[Any]]:
+    responsibilities = [case.holding for _, case, _ in cases]
     return {
-        "keys": [key for key, _ in cases],
-        "ids": [case.case_id for _, case in cases],
-        "persons": [case.person_no for _, case in cases],
+        "keys": [key for key, _, _ in cases],
+        "ids": [case.case_id for _, case, _ in cases],
+        "persons": [case.person_no for _, case, _ in cases],
         "statuses": [
             case.ended or responsibility.status
-            for responsibility, (_, case) in zip(responsibilities, cases, strict=True)
+            for responsibility, (_, case, _) in zip(responsibilities, cases, strict=True)
         ],
         "business": [responsibility.progress for responsibility in responsibilities],
-        "homes": [case.home.hub for _, case in cases],
+        "homes": [case.home.hub for _, case, _ in cases],
         "holders": [responsibility.hub for responsibility in responsibilities],
         "pathways": [responsibility.pathway for responsibility in responsibilities],
         "reasons": [",".join(responsibility.reasons) for responsibility in responsibilities],
-        "districts": [case.district for _, case in cases],
-        "versions": [case.directory_version for _, case in cases],
-        "ended": [case.ended is not None for _, case in cases],
-        "states": [to_json(case) for _, case in cases],
+        "districts": [case.district for _, case, _ in cases],
+        "versions": [case.directory_version for _, case, _ in cases],
+        "ended": [case.ended is not None for _, case, _ in cases],
+        "tallies": [tally.model_dump_json() for _, _, tally in cases],
+        "states": [to_json(case) for _, case, _ in cases],
     }
 
 
 _WRITE_CASES = text("""
     insert into router."case" as known (person_key, case_id, person_no, status, business_status, home_hub, holder, pathway,
-        reasons, district, directory_version, state, opened_at, updated_at, ended_at)
+        reasons, district, directory_version, tally, state, opened_at, updated_at, ended_at)
     select key, id, person, status, business, nullif(home, cast(:triage as text)), holder, pathway,
-        string_to_array(reasons, ','), district, version, cast(state as jsonb),
+        string_to_array(reasons, ','), district, version, cast(tally as jsonb), cast(state as jsonb),
         cast(:now as timestamptz), cast(:now as timestamptz), case when ended then cast(:now as timestamptz) end
     from unnest(cast(:keys as text[]), cast(:ids as text[]), cast(:persons as integer[]), cast(:statuses as text[]),
                 cast(:business as text[]), cast(:homes as text[]), cast(:holders as text[]), cast(:pathways as text[]),
                 cast(:reasons as text[]), cast(:districts as text[]), cast(:versions as text[]), cast(:ended as boolean[]),
-                cast(:states as text[]))
-        as given (key, id, person, status, business, home, holder, pathway, reasons, district, version, ended, state)
+                cast(:tallies as text[]), cast(:states as text[]))
+        as given (key, id, person, status, business, home, holder, pathway, reasons, district, version, ended, tally, state)
     on conflict (person_key, case_id) do update set status = excluded.status, business_status = excluded.business_status,
         home_hub = excluded.home_hub, holder = excluded.holder, pathway = excluded.pathway, reasons = excluded.reasons,
-        district = excluded.district, directory_version = excluded.directory_version, state = excluded.state,
+        district = excluded.district, directory_version = excluded.directory_version, tally = excluded.tally, state = excluded.state,
         updated_at = excluded.updated_at, ended_at = coalesce(known.ended_at, excluded.ended_at)""")
 
 
-def _referral_columns(referrals: Sequence[tuple[PersonKey, ReferralRecord]]) -> dict[str, list[Any]]:
+def _referral_columns(referrals: Sequence[tuple[PersonKey, ReferralRecord, Category | None]]) -> dict[str, list[Any]]:
+    descriptions = [Description.of(record.referral.person) for _, record, _ in referrals]
+    stays = [record.referral.hospital if record.in_stay else None for _, record, _ in referrals]
     return {
-        "keys": [key for key, _ in referrals],
-        "references": [record.reference for _, record in referrals],
-        "cases": [record.case_id for _, record in referrals],
-        "persons": [record.person_no for _, record in referrals],
-        "statuses": [record.status for _, record in referrals],
-        "versions": [record.version for _, record in referrals],
-        "homes": [record.home_hub for _, record in referrals],
-        "correlations": [record.correlation_id for _, record in referrals],
-        "overdue": [overdue_on(record) for _, record in referrals],
-        "states": [to_json(record) for _, record in referrals],
+        "keys": [key for key, _, _ in referrals],
+        "references": [record.reference for _, record, _ in referrals],
+        "cases": [record.case_id for _, record, _ in referrals],
+        "persons": [record.person_no for _, record, _ in referrals],
+        "statuses": [record.status for _, record, _ in referrals],
+        "versions": [record.version for _, record, _ in referrals],
+        "homes": [record.home_hub for _, record, _ in referrals],
+        "correlations": [record.correlation_id for _, record, _ in referrals],
+        "overdue": [overdue_on(record) for _, record, _ in referrals],
+        "categories": [json.dumps(category) if category else None for _, _, category in referrals],
+        "referred": [record.referral.referred_on for _, record, _ in referrals],
+        "admitted": [stay.admitted_on if stay else None for stay in stays],
+        "names": [description.by_name for description in descriptions],
+        "verifications": [description.by_verification for description in descriptions],
+        "states": [to_json(record) for _, record, _ in referrals],
     }
 
 
 _WRITE_REFERRALS = text("""
     insert into router.referral (person_key, reference, case_id, person_no, status, version, home_hub, correlation_id,
-        overdue_on, state, received_at, updated_at)
-    select key, reference, "case", person, status, version, home, correlation, overdue, cast(state as jsonb),
-        cast(:now as timestamptz), cast(:now as timestamptz)
+        overdue_on, category, referred_on, admitted_on, by_name, by_verification, state, received_at, updated_at)
+    select key, reference, "case", person, status, version, home, correlation, overdue, category, referred, admitted, name,
+        verification, cast(state as jsonb), cast(:now as timestamptz), cast(:now as timestamptz)
     from unnest(cast(:keys as text[]), cast(:references as text[]), cast(:cases as text[]), cast(:persons as integer[]),
                 cast(:statuses as text[]), cast(:versions as integer[]), cast(:homes as text[]),
-                cast(:correlations as text[]), cast(:overdue as date[]), cast(:states as text[]))
-        as given (key, reference, "case", person, status, version, home, correlation, overdue, state)
+                cast(:correlations as text[]), cast(:overdue as date[]), cast(:categories as text[]), cast(:referred as date[]),
+                cast(:admitted as date[]), cast(:names as text[]), cast(:verifications as text[]), cast(:states as text[]))
+        as given (key, reference, "case", person, status, version, home, correlation, overdue, category, referred, admitted, name,
+                  verification, state)
     on conflict (person_key, reference) do update set case_id = excluded.case_id, status = excluded.status,
-        version = excluded.version, home_hub = excluded.home_hub, overdue_on = excluded.overdue_on, state = excluded.state,
-        updated_at = excluded.updated_at""")
+        version = excluded.version, home_hub = excluded.home_hub, overdue_on = excluded.overdue_on, category = excluded.category,
+        referred_on = excluded.referred_on, admitted_on = excluded.admitted_on, by_name = excluded.by_name,
+        by_verification = excluded.by_verification, state = excluded.state, updated_at = excluded.updated_at""")
 
 
 # ---- overdue discharges ---------------------------------------------------------------------------------------------

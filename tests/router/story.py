@@ -12,8 +12,9 @@ from schemas.model import OnsCode, Reference
 from schemas.referral import ServiceCode
 from services.reference.directory import Directory
 from services.router.decide import lifecycle
+from services.router.decide.aggregate import PersonAggregate
 from services.router.decide.lifecycle import DecisionContext, EmittedEvent, EmittedRejection
-from services.router.decide.model import CaseRecord, PersonAggregate, ReferralRecord
+from services.router.decide.model import CaseRecord, ReferralRecord
 from tests.builders.events import KEY, TODAY
 from tests.builders.reference_data import DIRECTORY, POSTCODES
 

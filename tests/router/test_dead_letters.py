@@ -135,7 +135,7 @@ async def test_a_resubmitted_record_that_only_its_transaction_refuses_fails_alon
 
     async def refusing(tx: Any, changed: Any, now: Any, triage: str) -> None:
         await write(tx, changed, now, triage)
-        if any(key == people[2] for key, _ in changed.cases):
+        if any(key == people[2] for key, _, _ in changed.cases):
             await tx.execute(text("select 1/0"))
 
     monkeypatch.setattr(store, "write", refusing)
@@ -225,18 +225,37 @@ async def test_an_event_of_an_unknown_version_and_the_referrals_later_events_bec
     assert await rows(engine, "select reference from router.referral") == [(WARD,)]
 
 
-async def test_later_commands_of_a_case_wait_and_its_referrals_do_not(engine: AsyncEngine) -> None:
+async def test_a_command_that_fails_by_a_fault_of_ours_stops_its_hubs_commands_on_that_case_only(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await apply(engine, a_record(received(GP, a_referral())))
     case = await case_id(engine)
-    bad = a_command("blaby", Hold, case, reason="other", expected_version=2)
-    await apply(engine, broken(bad, bad.value.replace(b'"other"', b'"no such reason"')))
-    await apply(engine, a_command("blaby", Accept, case, expected_version=3), a_record(received(WARD, a_form())))
-    assert await events(engine) == ["opened", "assigned", "joined", "assigned"]
-    await edit(engine, bad)
-    await ask(engine)
+    with monkeypatch.context() as patched:
+        patched.setattr(lifecycle, "decide", _fails)
+        await apply(
+            engine, a_command("blaby", Accept, case, expected_version=2), a_command("hospital-housing", Accept, case)
+        )
+    await apply(
+        engine,
+        a_command("blaby", Hold, case, reason="other", expected_version=2),
+        a_record(received(WARD, a_form())),
+    )
+    assert await rows(engine, "select topic, message_group, waiting from router.dead_letter order by id") == [
+        ("hub.blaby.command", f"hub.blaby.command/{case}", False),
+        ("hub.hospital-housing.command", f"hub.hospital-housing.command/{case}", False),
+        ("hub.blaby.command", f"hub.blaby.command/{case}", True),
+    ]
+    await ask(engine, "topic = 'hub.blaby.command' and not waiting")
     await release(engine)
 
-    assert await events(engine) == ["opened", "assigned", "joined", "assigned", "held", "accepted"]
+    assert await events(engine) == ["opened", "assigned", "joined", "assigned", "accepted", "held"]
+    await ask(engine)
+    await release(engine)
+    assert await rows(engine, "select count(*) from router.dead_letter where resolved_at is null") == [(0,)]
+
+
+def _fails(*_: Any) -> None:
+    raise ZeroDivisionError
 
 
 async def test_a_dead_letter_that_is_decoded_differently_than_before_waits_in_its_new_group(

@@ -552,7 +552,7 @@ def holds(story: Story, person_no: int | None = None) -> dict[tuple[str, str], b
     return {
         (hub, case_id): data.case.check_before_contact
         for (hub, case_id), data in last.items()
-        if any(CaseStatus(one.status).is_open for one in data.referrals) and data.role != "former"
+        if data.others_count or any(CaseStatus(one.status).is_open for one in data.referrals)
         if person_no in (None, story.state.cases[case_id].person_no)
     }
 

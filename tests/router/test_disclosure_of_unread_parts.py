@@ -12,6 +12,7 @@ from schemas.model import Reference
 from schemas.referral import HospitalStay, Referral, UnreadPart
 from services.router.decide.lifecycle import EmittedEvent
 from tests.builders.events import TODAY, cancelled, received, updated
+from tests.builders.hub_views import rebuilt_from
 from tests.builders.reference_data import AT_CHARNWOOD, AT_MELTON, IN_THE_CITY
 from tests.builders.referrals import GP, a_bradgate_referral, a_referral, a_ward_referral
 from tests.router.story import Story
@@ -151,8 +152,8 @@ def test_whoever_is_asked_to_read_sees_the_part_and_may_mark_it_as_read(schedule
         reader = case.part_of(record).hub
         if not record.is_open or not record.unread or reader is None:
             continue
-        (seen,) = [one for one in story.sent_to(reader, ever=True)[-1].referrals if one.reference == record.reference]
-        assert seen.referral.to_be_read
+        seen = rebuilt_from(story.all_emitted)[reader, case.case_id].referrals[record.reference]
+        assert seen["referral"]["to_be_read"]
         story.commanded(reader, MarkRead, case=case, reference=record.reference)
         assert story.refused is None, story.refused
         assert story.referral(record.reference).unread == ()

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from schemas.nhs_number import VerificationStatus
 from schemas.referral import Person
 from schemas.text import ascii_spelling, fold_name
-from services.router.decide.matching import Candidate, Description, match, same_person
-from tests.builders.referrals import a_person
+from services.router.decide.matching import Description, Match, match, same_person
+from tests.builders.events import received
+from tests.builders.referrals import GP, a_person, a_referral
+from tests.router.story import Story
 
 VERIFIED, NOT_TRACED = VerificationStatus.VERIFIED, VerificationStatus.NOT_TRACED
 
@@ -23,8 +25,10 @@ people = st.builds(
 )
 
 
-def candidate(person: Person, number: int = 1) -> Candidate:
-    return Candidate(number, (Description.of(person),))
+def found(person: Person, known: Person | None = None) -> Match:
+    """Return whom a referral is about, if it comes after one about `known`."""
+    story = Story().when(*([received(GP, a_referral(person=known))] if known else []))
+    return match(person, story.state.candidates(Description.of(person)))
 
 
 @given(people, people)
@@ -39,7 +43,7 @@ def test_which_person_is_provisional_does_not_depend_on_the_order_of_arrival(one
     """Of two with one number: (is one provisional, is the other) comes out the same in both orders."""
     if one.nhs_number is None or other.nhs_number is None or one.nhs_number != other.nhs_number:
         return
-    first, second = match(other, [candidate(one)]), match(one, [candidate(other)])
+    first, second = found(other, one), found(one, other)
 
     assert (first.person_no is None) == (second.person_no is None)
     assert (1 in first.doubted, first.provisional) == (second.provisional, 1 in second.doubted)
@@ -79,20 +83,20 @@ def test_a_surname_in_another_script_is_not_reduced_to_an_empty_text() -> None:
 def test_two_verified_numbers_match_without_a_surname() -> None:
     married = a_person(family_name="Carter")
 
-    assert match(married, [candidate(a_person())]).person_no == 1
+    assert found(married, a_person()).person_no == 1
 
 
 @pytest.mark.parametrize(
     "other", [a_person(birth_date=date(1964, 4, 3)), a_person(birth_date=None)], ids=["another", "none"]
 )
 def test_verified_numbers_with_different_birth_dates_are_two_provisional_persons(other: Person) -> None:
-    found = match(other, [candidate(a_person())])
+    new = found(other, a_person())
 
-    assert (found.person_no, found.provisional, found.doubted) == (None, True, (1,))
+    assert (new.person_no, new.provisional, new.doubted) == (None, True, (1,))
 
 
 def test_an_unverified_number_with_the_same_birth_date_and_surname_matches() -> None:
-    assert match(a_person(nhs_number_status=NOT_TRACED), [candidate(a_person())]).person_no == 1
+    assert found(a_person(nhs_number_status=NOT_TRACED), a_person()).person_no == 1
 
 
 @pytest.mark.parametrize(
@@ -103,8 +107,8 @@ def test_an_unverified_number_that_disagrees_makes_only_the_unverified_one_provi
 ) -> None:
     unverified = a_person(nhs_number_status=NOT_TRACED, **difference)
 
-    after = match(unverified, [candidate(a_person())])
-    before = match(a_person(), [candidate(unverified)])
+    after = found(unverified, a_person())
+    before = found(a_person(), unverified)
 
     assert (after.person_no, after.provisional, after.doubted) == (None, True, ())
     assert (before.person_no, before.provisional, before.doubted) == (None, False, (1,))
@@ -114,24 +118,24 @@ def test_two_unverified_numbers_that_disagree_are_both_provisional() -> None:
     one = a_person(nhs_number_status=NOT_TRACED)
     other = a_person(nhs_number_status=NOT_TRACED, family_name="Carter")
 
-    found = match(other, [candidate(one)])
+    new = found(other, one)
 
-    assert (found.provisional, found.doubted) == (True, (1,))
+    assert (new.provisional, new.doubted) == (True, (1,))
 
 
 def test_a_person_with_an_untraced_number_is_not_provisional_for_that_reason() -> None:
-    assert not match(a_person(nhs_number_status=NOT_TRACED), []).provisional
+    assert not found(a_person(nhs_number_status=NOT_TRACED)).provisional
 
 
 def test_a_referral_without_a_number_joins_no_case() -> None:
     nobody = a_person(nhs_number=None, nhs_number_status=VerificationStatus.NOT_PRESENT)
 
-    found = match(nobody, [candidate(nobody)])
+    new = found(nobody, nobody)
 
-    assert (found.person_no, found.tracing_reasons) == (None, ("no-number",))
+    assert (new.person_no, new.tracing_reasons) == (None, ("no-number",))
 
 
 def test_a_person_whose_number_failed_its_check_is_provisional() -> None:
     failed = a_person(nhs_number=None, nhs_number_status=VerificationStatus.FAILED_CHECK)
 
-    assert match(failed, []).tracing_reasons == ("number-failed-check",)
+    assert found(failed).tracing_reasons == ("number-failed-check",)

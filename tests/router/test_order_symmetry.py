@@ -24,7 +24,7 @@ from schemas.events import (
 from schemas.nhs_number import VerificationStatus
 from schemas.referral import Consents, HospitalStay, Referral
 from services.router import store
-from services.router.decide.model import PersonAggregate
+from services.router.decide.aggregate import PersonAggregate
 from tests.builders.events import TODAY, cancelled, received, updated
 from tests.builders.reference_data import AT_BLABY, AT_CHARNWOOD, CHARNWOOD, IN_THE_CITY
 from tests.builders.referrals import (

@@ -10,6 +10,8 @@ from schemas.model import HubId, OnsCode, Reference
 from schemas.nhs_number import VerificationStatus
 from schemas.referral import Referral
 from services.reference.directory.model import Directory, Hub
+from services.router.decide import stays
+from services.router.decide.model import Category, ReferralRecord
 
 Postcodes = Mapping[str, OnsCode]
 """District of residence by postcode, in capitals without blanks."""
@@ -33,9 +35,15 @@ class Request:
         return cls(reference, referral, referral.is_inpatient, needs_tracing(referral), bool(referral.to_be_read))
 
     @property
-    def order(self) -> tuple[date, str]:
+    def order(self) -> tuple[date, Reference]:
         """Sort key: `referred_on`, then the reference."""
-        return self.referral.referred_on or date.max, self.reference
+        return referred_on(self.referral), self.reference
+
+
+def request_of(record: ReferralRecord) -> Request:
+    """Return the request of a stored referral, for the routing rules."""
+    unchecked = needs_tracing(record.referral) and not record.nhs_number_checked
+    return Request(record.reference, record.referral, record.in_stay, unchecked, bool(record.unread))
 
 
 class Assignment(NamedTuple):
@@ -94,8 +102,8 @@ class RoutingInput:
     @property
     def to_be_read(self) -> list[Request]:
         """Referrals that triage has to read: the unread ones, except those that a hospital team works on."""
-        stays = self.stays
-        return [request for request in self.requests if request.unread and not (stays and request.in_stay)]
+        in_stay = self.stays
+        return [request for request in self.requests if request.unread and not (in_stay and request.in_stay)]
 
 
 Rule = Callable[[Assignment, RoutingInput], Assignment]
@@ -157,10 +165,10 @@ def postcode_of(referral: Referral) -> str | None:
 
 def inpatient(assignment: Assignment, inputs: RoutingInput) -> Assignment:
     """Make the hospital team the holder during a stay (rule 1)."""
-    stays = inputs.stays
-    if not stays:
+    in_stay = inputs.stays
+    if not in_stay:
         return assignment
-    latest = max(stays, key=lambda stay: _precedence(stay, inputs.directory))
+    latest = min(in_stay, key=lambda stay: _precedence(stay, inputs.directory))
     hub, worklist = _hospital(latest, inputs.directory)
     holder = inputs.assigned_stay_hub or hub.id
     return assignment._replace(
@@ -233,10 +241,13 @@ def needs(assignment: Assignment, inputs: RoutingInput) -> Assignment:
     """Choose central triage if every need is an onward service; otherwise a Housing MOT (rule 5)."""
     if not _is_at_a_hub(assignment, inputs):
         return assignment
-    requested = [request.referral.needs for request in inputs.requests]
-    if not all(requested) or not all(inputs.directory.is_onward(need.service) for needs in requested for need in needs):
+    if not all(_is_onward_only(request.referral, inputs.directory) for request in inputs.requests):
         return assignment
     return _to_triage(assignment, inputs, RoutingReason.ONWARD_ONLY)
+
+
+def _is_onward_only(referral: Referral, directory: Directory) -> bool:
+    return bool(referral.needs) and all(directory.is_onward(need.service) for need in referral.needs)
 
 
 def hub_full(assignment: Assignment, inputs: RoutingInput) -> Assignment:
@@ -381,12 +392,46 @@ def _trusts(referral: Referral) -> tuple[str | None, str | None]:
     return referral.sent_by.organisation.ods, organisation.ods if organisation else None
 
 
-def _precedence(stay: Request, directory: Directory) -> tuple[bool, date, list[int]]:
-    """Sort key of stays, the holder's last: what a restricted team has to read, then by admission and reference."""
+def _precedence(stay: Request, directory: Directory) -> tuple[bool, int, Reference]:
+    """Sort key of stays, the holder's first: what a restricted team has to read, then by the latest admission and by reference."""
     only_there = restricted_reader(stay.referral, directory, unread=stay.unread) is not None
-    return only_there, _admitted(stay), [-ord(letter) for letter in stay.reference]
+    return not only_there, -admitted_on(stay.referral).toordinal(), stay.reference
 
 
-def _admitted(request: Request) -> date:
-    stay = request.referral.hospital
+def referred_on(referral: Referral) -> date:
+    """Return the date by which referrals are ordered; one without a date comes after all others."""
+    return referral.referred_on or date.max
+
+
+def admitted_on(referral: Referral) -> date:
+    """Return the date by which stays are ordered; one without a date comes after all others."""
+    stay = referral.hospital
     return (stay.admitted_on if stay else None) or date.min
+
+
+# ---- what is read of one among many ---------------------------------------------------------------------------------
+
+
+def category_of(record: ReferralRecord, directory: Directory, postcodes: Postcodes, on: date) -> Category:
+    """Return the category of an open referral; see `_precedence` and `Request.order` for what else the rules compare."""
+    request = request_of(record)
+    referral, unread = record.referral, request.unread
+    return Category(
+        hospital_hub=record.hospital_hub,
+        restricted=record.restricted,
+        in_stay=record.in_stay,
+        unread=unread,
+        moved=record.in_stay and stays.state_of(referral) is stays.StayState.MOVED,
+        needs_tracing=request.needs_tracing,
+        at_restricted_unit=record.in_stay and _hospital(request, directory)[0].restricted,
+        only_restricted_team=record.in_stay and restricted_reader(referral, directory, unread=unread) is not None,
+        onward_only=_is_onward_only(referral, directory),
+        districts=_district_sources(RoutingInput([request], directory, postcodes, on)),
+    )
+
+
+def _district_sources(inputs: RoutingInput) -> str:
+    """Return what the rules compare of the districts that one referral gives."""
+    numbers = {reason: str(number) for number, (reason, _) in enumerate(_SOURCES)}
+    found = _districts(inputs, inputs.requests)
+    return "".join(numbers[reason] + "h" * (_home_of(code, inputs) is not None) for reason, code in found)

@@ -54,8 +54,9 @@ def end(
     """
     records = [with_needs_ended(transition.referrals[one.reference], one.needs, how) for one in ended]
     transition.keep(*records)
-    if not transition.open_of(case.case_id):
-        case = case.model_copy(update={"ended": overall_status(one.status for one in transition.of_case(case.case_id))})
+    tally = transition.tally_of(case.case_id)
+    if not tally.open:
+        case = case.model_copy(update={"ended": overall_status(tally.end_statuses)})
     case = transition.emit(
         event,
         case,
@@ -69,7 +70,8 @@ def end(
 
 def _audience(transition: Transition, case: CaseRecord, records: Sequence[ReferralRecord]) -> dict[HubId, Role]:
     if case.ended:
-        return transition.roles(case)
+        had: dict[HubId, Role] = {hub: "former" for hub, one in case.cursors.items() if one.role != "former"}
+        return {**had, **transition.roles(case)}
     return {hub: role for one in records for hub, role in transition.visible_to(case, one).items()}
 
 
@@ -94,7 +96,7 @@ def stays_with_hospital(
 
     That is so for a person from outside the county whose only referral the team has accepted.
     """
-    only = len(transition.open_of(case.case_id)) == 1
+    only = transition.tally_of(case.case_id).open_count == 1
     return only and own_assignment.pathway is Pathway.OUTSIDE and case.stay is not None and case.stay.accepted
 
 
@@ -104,7 +106,7 @@ def reassign(transition: Transition, case: CaseRecord, notified: Sequence[Referr
     Hubs that gain or lose the case are informed, and the referrers of `notified`.
     """
     before = case
-    if case.stay and not any(record.in_stay for record in transition.open_of(case.case_id)):
+    if case.stay and not any(category.in_stay for category in transition.tally_of(case.case_id).categories):
         return _hand_over(transition, case)
     case, assignment = assign_case(transition, case)
     if assignment.pathway is Pathway.OUTSIDE:

@@ -20,9 +20,9 @@ from schemas.events import (
     ContactHeld,
     ContactHoldEnded,
     HubReferral,
+    OpenReferral,
     PersonBrief,
     ReferralContext,
-    ReferralSummary,
     TaskRaised,
 )
 from schemas.model import HubId, Reference
@@ -40,7 +40,7 @@ from schemas.referral import (
 )
 from services.reference.directory.model import Directory
 from services.router.decide.assignment import restricted_team
-from services.router.decide.model import CaseRecord, PersonRecord, ReferralRecord, Responsibility, Role
+from services.router.decide.model import CaseRecord, Category, PersonRecord, ReferralRecord, Responsibility, Role
 
 E = TypeVar("E", bound=CaseEvent)
 
@@ -131,8 +131,8 @@ def _position(
 # ---- referrals for hubs ---------------------------------------------------------------------------------------------
 
 
-def may_see(case: CaseRecord, record: ReferralRecord, hub: HubId, role: Role) -> bool:
-    """Return True if a hub may see that this referral is on the case.
+def may_see(case: CaseRecord, record: ReferralRecord | Category, hub: HubId, role: Role) -> bool:
+    """Return True if a hub may see that this referral, or one of this category, is on the case.
 
     During a stay the home hub sees one of an earlier stay only if it has to read it.
     """
@@ -324,8 +324,8 @@ def _hub_referral(record: ReferralRecord, referral: Referral) -> HubReferral:
     )
 
 
-def _summary(record: ReferralRecord) -> ReferralSummary:
-    return ReferralSummary(reference=record.reference, status=record.status, open_needs=record.open_needs)
+def _summary(record: ReferralRecord) -> OpenReferral:
+    return OpenReferral(reference=record.reference, status=record.status, open_needs=record.open_needs)
 
 
 def _shown(record: ReferralRecord, view: HubView, directory: Directory) -> Referral:

@@ -29,6 +29,9 @@ M = TypeVar("M", bound=Immutable)
 Parts = tuple[tuple[HubReferral, ...], ...]
 """Referrals of the snapshots that follow an event."""
 
+HubMessage = tuple[CaseEvent, Parts]
+"""What one hub receives of an event: its own form of it, and what follows."""
+
 
 def with_referrals(event: E, referrals: Sequence[HubReferral]) -> tuple[E, Parts]:
     """Return an event to a hub with these referrals, as many as fit, and the others in parts."""

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from schemas.events import CommandRefused, HubCommand, ReferralEvent
 from schemas.model import CaseId, HubId
 from services.router.decide.acting_hub import CommandRejection
+from services.router.decide.aggregate import PersonAggregate
 from services.router.decide.commands import handle
-from services.router.decide.model import PersonAggregate
 from services.router.decide.referrals import UnknownReferral, apply_referral_event
 from services.router.decide.transition import (
     CaseDecision,
@@ -68,6 +68,7 @@ def _rejected(command: HubCommand, command_id: str, rejection: CommandRejection)
 
 def _correlation_id(state: PersonAggregate, case_id: CaseId) -> str | None:
     """Return the correlation id of the first open referral of the case, or of its first referral."""
-    records = [record for record in state.referrals.values() if record.case_id == case_id]
-    first = min(records, key=lambda record: (not record.is_open, record.reference), default=None)
-    return first.correlation_id if first else None
+    if first := state.first_of(case_id):
+        return first.correlation_id
+    tally = state.case_tallies.get(case_id)
+    return tally.first_ended[1] if tally and tally.first_ended else None

@@ -4,9 +4,9 @@ The result does not depend on the order of arrival. On disagreement there are tw
 provisional.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Literal
 
 from schemas.nhs_number import VerificationStatus
@@ -28,36 +28,55 @@ that was not applied, so nothing that is known of the person has changed."""
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """Identity of the person as one referral gives it."""
+    """Identity of the person as one referral gives it.
+
+    Two descriptions are of one person if `by_name` or `by_verification` is the same. Each is a hash of what it compares, None if a part
+    is missing.
+    """
 
     nhs_number: str | None
     verified: bool
-    birth_date: date | None
-    surname: str
+    by_name: str | None
+    """Number, birth date and surname without accents, case and hyphens."""
+    by_verification: str | None
+    """Number and birth date, if the number is verified."""
 
     @classmethod
     def of(cls, person: Person) -> "Description":
-        """Return the identity of `person`, with the surname folded."""
-        verified = person.nhs_number is not None and person.nhs_number_status is VerificationStatus.VERIFIED
-        return cls(person.nhs_number, verified, person.birth_date, fold_name(person.family_name))
+        """Return the identity of `person`."""
+        number, birth_date, surname = person.nhs_number, person.birth_date, fold_name(person.family_name)
+        verified = number is not None and person.nhs_number_status is VerificationStatus.VERIFIED
+        comparable = number is not None and birth_date is not None
+        by_name = _hash(number, birth_date, surname) if comparable and surname else None
+        return cls(number, verified, by_name, _hash(number, birth_date) if comparable and verified else None)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Values that are the same in another description of the person."""
+        return tuple(filter(None, (self.by_verification, self.by_name)))
+
+
+def _hash(*parts: object) -> str:
+    return blake2b("|".join(map(str, parts)).encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A person under the key, as that person's referrals describe them."""
+class Candidates:
+    """The persons under a key, as a new referral is compared with them.
 
-    person_no: int
-    descriptions: tuple[Description, ...]
+    `matching`: the one that it is about. `exist`: there are some. `verified`: a sender verified the number of one. `undoubted`: those who
+    do not differ from another, each with whether a sender verified the number.
+    """
 
-    @property
-    def verified(self) -> bool:
-        """True if at least one sender had verified the number."""
-        return any(description.verified for description in self.descriptions)
+    matching: int | None = None
+    exist: bool = False
+    verified: bool = False
+    undoubted: Mapping[int, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Person that a referral is about. `person_no` None: a new one. `doubted`: persons who become provisional."""
+    """Person that a referral is about. `person_no` None: a new one. `doubted`: persons of whom it makes doubtful who they are."""
 
     person_no: int | None
     tracing_reasons: tuple[Doubt, ...] = ()
@@ -69,28 +88,25 @@ class Match:
         return bool(self.tracing_reasons)
 
 
-def match(person: Person, candidates: Sequence[Candidate]) -> Match:
-    """Return which of the persons under the referral's key it is about; verified ones are compared first."""
+def match(person: Person, candidates: Candidates) -> Match:
+    """Return which of the persons under the referral's key it is about."""
     if person.nhs_number is None:
         failed = person.nhs_number_status is VerificationStatus.FAILED_CHECK
         return Match(None, ("number-failed-check" if failed else "no-number",))
-    sought = Description.of(person)
-    for candidate in sorted(candidates, key=lambda existing: (not existing.verified, existing.person_no)):
-        if any(same_person(sought, description) for description in candidate.descriptions):
-            return Match(candidate.person_no)
-    return _separate_person(sought, candidates)
+    if candidates.matching is not None:
+        return Match(candidates.matching)
+    return _separate_person(Description.of(person), candidates)
 
 
-def _separate_person(description: Description, candidates: Sequence[Candidate]) -> Match:
+def _separate_person(description: Description, candidates: Candidates) -> Match:
     """Return a new person.
 
     Of two persons, the verified one is certain; if both or neither are verified, both are provisional.
     """
-    if not candidates:
+    if not candidates.exist:
         return Match(None)
-    existing_is_certain = any(candidate.verified for candidate in candidates)
-    certain = description.verified and not existing_is_certain
-    doubted = tuple(existing.person_no for existing in candidates if not existing.verified or description.verified)
+    certain = description.verified and not candidates.verified
+    doubted = tuple(number for number, verified in candidates.undoubted.items() if not verified or description.verified)
     return Match(None, () if certain else ("does-not-match",), doubted)
 
 
@@ -99,10 +115,4 @@ def same_person(one: Description, other: Description) -> bool:
 
     A missing value does not agree with anything.
     """
-    if one.nhs_number is None or one.nhs_number != other.nhs_number:
-        return False
-    if one.birth_date is None or one.birth_date != other.birth_date:
-        return False
-    if one.verified and other.verified:
-        return True
-    return bool(one.surname) and one.surname == other.surname
+    return not {*one.keys}.isdisjoint(other.keys)

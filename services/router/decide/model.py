@@ -1,17 +1,16 @@
-"""State under one person key: persons, their cases, and the referrals of each case. Data without behaviour."""
+"""Records under one person key: persons, their cases, and the referrals of each case; and what is counted of them."""
 
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from operator import not_
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
 from schemas.case import BusinessStatus, CaseStatus, Intervention, Pathway, RoutingReason
-from schemas.model import CaseId, HubId, Immutable, OnsCode, PersonKey, Reference
+from schemas.model import CaseId, HubId, Immutable, OnsCode, Reference
 from schemas.referral import Identifier, Referral, ServiceCode, UnreadPart
 from services.router.decide.matching import Doubt
 
@@ -68,7 +67,7 @@ class CaseRecord(Immutable):
         """The holder's part: the hospital team's during a stay, otherwise the home hub's."""
         return self.stay or self.home
 
-    def part_of(self, record: "ReferralRecord") -> Responsibility:
+    def part_of(self, record: "ReferralRecord | Category") -> Responsibility:
         """Return the part that works on a referral: the hospital team's on one of the stay, the home hub's on the others."""
         return self.stay if self.stay and record.in_stay else self.home
 
@@ -179,16 +178,88 @@ class PersonRecord(Immutable):
         return bool(self.death_reported_by) and not self.death_confirmed
 
 
-@dataclass(frozen=True, slots=True)
-class PersonAggregate:
-    """Everything under one person key: the aggregate that a decision reads and replaces."""
+class NotLoaded(Exception):
+    """A decision needs every open referral of a case, and some are not loaded."""
 
-    person_key: PersonKey
-    persons: Mapping[int, PersonRecord]
-    cases: Mapping[CaseId, CaseRecord]
-    referrals: Mapping[Reference, ReferralRecord]
+    def __init__(self, case_id: CaseId) -> None:
+        super().__init__(case_id)
+        self.case_id = case_id
 
-    @classmethod
-    def empty(cls, person_key: PersonKey) -> "PersonAggregate":
-        """Return the state of a new person key."""
-        return cls(person_key, {}, {}, {})
+
+class Category(NamedTuple):
+    """What rules and disclosure read of an open referral, except its place in an order and its content.
+
+    Within one category the first referral by an order decides. What the directory and the postcodes give is as of the referral's last
+    change.
+    """
+
+    hospital_hub: HubId | None
+    restricted: bool
+    in_stay: bool
+    unread: bool
+    moved: bool
+    """In a stay: the person was discharged to a hospital of another organisation."""
+    needs_tracing: bool
+    at_restricted_unit: bool
+    """In a stay: its site or its trust is one of a restricted unit."""
+    only_restricted_team: bool
+    """In a stay: only a restricted team may read it."""
+    onward_only: bool
+    """All its needs are services that are referred onward."""
+    districts: str
+    """Sources that give the district of a housing authority, by number in the rules; with `h` if a hub or an authority serves it."""
+
+
+class CaseTally(Immutable):
+    """What is counted of the referrals of a case, so that no decision has to read all of them."""
+
+    open: tuple[tuple[Category, int], ...] = ()
+    """Number of open referrals of each category."""
+    end_statuses: tuple[CaseStatus, ...] = ()
+    """End statuses of ended referrals, each once."""
+    restricted_hubs: tuple[HubId | None, ...] = ()
+    """Hospital teams of ended referrals of restricted stays, each once."""
+    first_ended: tuple[Reference, str] | None = None
+    """The first ended referral by reference, with its correlation id."""
+
+    @property
+    def open_count(self) -> int:
+        """Number of open referrals."""
+        return sum(count for _, count in self.open)
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """Categories of open referrals."""
+        return tuple(category for category, _ in self.open)
+
+    def with_open(self, category: Category, added: int) -> "CaseTally":
+        """Return the tally with this number of open referrals of a category more."""
+        counts = dict(self.open)
+        counts[category] = counts.get(category, 0) + added
+        kept = [(each, count) for each, count in counts.items() if count]
+        return self.model_copy(update={"open": tuple(sorted(kept, key=str))})
+
+    def with_ended(self, record: ReferralRecord) -> "CaseTally":
+        """Return the tally with an ended referral, which may be counted already."""
+        first = (record.reference, record.correlation_id)
+        hubs = (record.hospital_hub,) if record.restricted else ()
+        update = {
+            "end_statuses": tuple(sorted({*self.end_statuses, record.status})),
+            "restricted_hubs": tuple(sorted({*self.restricted_hubs, *hubs}, key=str)),
+            "first_ended": min(self.first_ended or first, first),
+        }
+        return self.model_copy(update=update)
+
+
+class PersonTally(NamedTuple):
+    """Number of referrals of a person, and of those whose sender verified the NHS number."""
+
+    referrals: int = 0
+    verified: int = 0
+
+
+class KeyTally(NamedTuple):
+    """Number of persons under a key, who are numbered from 1, and of those with a verified NHS number."""
+
+    persons: int = 0
+    verified: int = 0

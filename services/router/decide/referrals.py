@@ -37,7 +37,7 @@ from services.reference.directory.model import UnknownService
 from services.router.decide import closures, deaths, matching, stays, tasks
 from services.router.decide.assignment import Assignment, Request, hospital_of, restricted_reader, what_is_read
 from services.router.decide.disclosure import is_restricted
-from services.router.decide.matching import Candidate, Description, Doubt, Match
+from services.router.decide.matching import Description, Doubt, Match
 from services.router.decide.model import (
     CaseRecord,
     NeedsCorrection,
@@ -123,8 +123,9 @@ def _check_services(transition: Transition, referral: Referral) -> None:
 
 
 def _receive(transition: Transition, event: ReferralReceived | ReferralUpdated) -> None:
-    matched = matching.match(event.referral.person, _candidates(transition))
-    person_no = matched.person_no or max(transition.persons, default=0) + 1
+    person = event.referral.person
+    matched = matching.match(person, transition.candidates(Description.of(person)))
+    person_no = matched.person_no or transition.tally.persons + 1
     if matched.person_no is None:
         transition.keep(
             PersonRecord(person_no=person_no, provisional=matched.provisional, tracing_reasons=matched.tracing_reasons)
@@ -178,20 +179,6 @@ def _note_restriction(transition: Transition, person_no: int, reference: Referen
     others = tuple(other for other in person.restricted_by if other != reference)
     restricted_by = (*others, reference) if restricted else others
     transition.keep(person.model_copy(update={"restricted_by": restricted_by}))
-
-
-def _candidates(transition: Transition) -> list[Candidate]:
-    return [Candidate(number, _descriptions(transition, number)) for number in transition.persons]
-
-
-def _descriptions(
-    transition: Transition, person_no: int, excluding: Reference | None = None
-) -> tuple[Description, ...]:
-    return tuple(
-        Description.of(record.referral.person)
-        for record in transition.referrals.values()
-        if record.person_no == person_no and record.reference != excluding
-    )
 
 
 def _new_record(
@@ -264,7 +251,7 @@ def _open(transition: Transition, record: ReferralRecord, own_assignment: Assign
     case = with_assignment(
         transition, _new_case(transition, record, Responsibility(hub=None), own_assignment), own_assignment
     )
-    case = stays.with_moved(_with_grant(case, record.referral.grant), [record])
+    case = stays.with_moved(_with_grant(case, record.referral.grant), transition.tally_of(case.case_id))
     case = transition.emit(CaseOpened, case, [record])
     transition.emit(CaseAssigned, case, [record], transition.roles(case))
 
@@ -297,8 +284,8 @@ def _join(transition: Transition, case: CaseRecord, record: ReferralRecord) -> N
         case = case.model_copy(update={"home": assigned_to(transition, named, _NAMED)})
     elif case.home.assigned_by_person:
         case = _open_already(case)
-    case = _without_superseded_stays(transition, _with_stay_of(case, None, record))
-    case = stays.with_moved(assign_case(transition, case)[0], transition.open_of(case.case_id))
+    case, _ = _without_superseded_stays(transition, _with_stay_of(case, None, record))
+    case = stays.with_moved(assign_case(transition, case)[0], transition.tally_of(case.case_id))
     record = _reported_when_joining(case, record, named)
     transition.keep(case, record)
     moved = moved_hubs(transition, before, case)
@@ -380,8 +367,8 @@ def _transfer(
 
     During a stay the other referrers receive no feedback about it.
     """
-    others = [record for record in transition.open_of(case.case_id) if record.reference != by.reference]
-    records = [] if case.stay else [record.model_copy(update=_transferred_to(to_hub)) for record in others]
+    others = [] if case.stay else [one for one in transition.open_of(case.case_id) if one.reference != by.reference]
+    records = [record.model_copy(update=_transferred_to(to_hub)) for record in others]
     transition.keep(*records)
     transition.emit(
         CaseTransferred,
@@ -498,13 +485,10 @@ def _check_person(transition: Transition, record: ReferralRecord, new: ReferralR
 
     The referral stays with that person: only people move it.
     """
-    description, others = (
-        Description.of(new.referral.person),
-        _descriptions(transition, record.person_no, record.reference),
-    )
+    description, tally = Description.of(new.referral.person), transition.person_tallies[record.person_no]
     if description.nhs_number != record.referral.person.nhs_number:
         _raise_doubt(transition, record.person_no, "number-changed")
-    elif others and not any(matching.same_person(description, other) for other in others):
+    elif tally.referrals > 1 and not transition.agrees_with_another(record, description):
         _raise_doubt(transition, record.person_no, "no-longer-matches")
 
 
@@ -527,12 +511,12 @@ def _ask_to_read(transition: Transition, parts: Sequence[UnreadPart], reference:
 def apply_change(transition: Transition, record: ReferralRecord, new: ReferralRecord) -> None:
     """Replace a referral by its new state, inform the hubs that see it, and route it again if what the rules read has changed."""
     case = transition.cases[record.case_id]
-    staying = _in_stay(transition, case)
     new, own_assignment = _continued(transition, case, record, new)
     case = _with_stay_of(_with_grant(case, new.referral.grant), record, new)
-    case = _without_superseded_stays(transition, case)
-    if staying != _in_stay(transition, case) or stays.state_of(record.referral) != stays.state_of(new.referral):
-        case = stays.with_moved(case, transition.open_of(case.case_id))
+    case, superseded = _without_superseded_stays(transition, case)
+    stay_changed = superseded or record.in_stay != new.in_stay
+    if stay_changed or stays.state_of(record.referral) != stays.state_of(new.referral):
+        case = stays.with_moved(case, transition.tally_of(case.case_id))
     case = transition.emit(
         CaseUpdated,
         case,
@@ -540,12 +524,8 @@ def apply_change(transition: Transition, record: ReferralRecord, new: ReferralRe
         transition.visible_to(case, new),
         updated=new.reference,
     )
-    reassigned = staying != _in_stay(transition, case) or _is_routed_again(record, new)
+    reassigned = stay_changed or _is_routed_again(record, new)
     _after_update(transition, case, record, new, own_assignment, reassigned=reassigned)
-
-
-def _in_stay(transition: Transition, case: CaseRecord) -> set[Reference]:
-    return {record.reference for record in transition.open_of(case.case_id) if record.in_stay}
 
 
 def _continued(
@@ -565,14 +545,19 @@ def _continued(
     return new, own_assignment
 
 
-def _without_superseded_stays(transition: Transition, case: CaseRecord) -> CaseRecord:
-    """End each stay that another hospital continues, and return the case, which the rules then assign to that hospital's team."""
+def _without_superseded_stays(transition: Transition, case: CaseRecord) -> tuple[CaseRecord, bool]:
+    """End each stay that another hospital continues; return the case, and whether there were any.
+
+    The rules then assign the case to that hospital's team.
+    """
+    if not stays.may_be_superseded(transition.tally_of(case.case_id)):
+        return case, False
     left = [stays.with_stay(one, in_stay=False) for one in stays.superseded(transition.open_of(case.case_id))]
     transition.keep(*left)
-    staying = {one.hospital_hub for one in transition.open_of(case.case_id) if one.in_stay}
+    staying = {category.hospital_hub for category in transition.tally_of(case.case_id).categories if category.in_stay}
     if not left or case.stay is None or case.stay.hub in staying:
-        return case
-    return case.model_copy(update={"stay": case.stay.model_copy(update={"assigned_by_person": False})})
+        return case, bool(left)
+    return case.model_copy(update={"stay": case.stay.model_copy(update={"assigned_by_person": False})}), True
 
 
 def _is_routed_again(record: ReferralRecord, new: ReferralRecord) -> bool:

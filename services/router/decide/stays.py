@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from enum import StrEnum
 
 from schemas.referral import HospitalStay, Referral
-from services.router.decide.model import CaseRecord, ReferralRecord
+from services.router.decide.model import CaseRecord, CaseTally, ReferralRecord
 
 OVERDUE_AFTER = timedelta(days=2)
 """How long after the expected date of discharge the hospital team is asked, if the hospital does not say that the stay is over."""
@@ -145,10 +145,15 @@ def _is_same_stay(one: ReferralRecord, other: ReferralRecord) -> bool:
     )
 
 
-def with_moved(case: CaseRecord, records: Iterable[ReferralRecord]) -> CaseRecord:
+def may_be_superseded(tally: CaseTally) -> bool:
+    """Return True if an open case has both a stay that was moved to another hospital and one that was not."""
+    return len({category.moved for category in tally.categories if category.in_stay}) > 1
+
+
+def with_moved(case: CaseRecord, tally: CaseTally) -> CaseRecord:
     """Return the case with whether the person of the team's stay was moved to another organisation's hospital."""
-    states = [state_of(record.referral) for record in records if record.in_stay]
-    moved = bool(states) and all(state is StayState.MOVED for state in states)
+    states = {category.moved for category in tally.categories if category.in_stay}
+    moved = states == {True}
     if case.stay is None or case.stay.moved == moved:
         return case
     return case.model_copy(update={"stay": case.stay.model_copy(update={"moved": moved})})

@@ -15,7 +15,7 @@ def assign(transition: Transition, acting: ActingHub, command: Assign) -> Comman
     """Assign the case to the home hub that triage or the hospital team names."""
     directory = transition.context.directory
     to, outside = directory.hub(command.to_hub), directory.authority(command.to_hub)
-    if acting.hub.kind == "locality":
+    if acting.hub.kind not in acting.rule.kinds:
         return reject(acting, "not-permitted", "Only triage and hospital teams can assign. Send transfer instead.")
     if to is None and outside is None:
         return reject(

@@ -1,7 +1,7 @@
 """Working copy of the state under one person key during a decision, and the events that it emits."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -11,14 +11,19 @@ from schemas.events import CaseAssigned, CaseEvent, CaseTransferred, CaseUpdated
 from schemas.model import CaseId, HubId, PersonKey, Reference
 from services.reference.directory.model import Directory
 from services.router.decide import disclosure, hub_events
-from services.router.decide.assignment import Assignment, Postcodes, Request, assign, needs_tracing
+from services.router.decide.aggregate import PersonAggregate, Standing
+from services.router.decide.assignment import Assignment, Postcodes, Request, assign, category_of, request_of
 from services.router.decide.disclosure import HubView
-from services.router.decide.hub_events import Parts
+from services.router.decide.hub_events import HubMessage, Parts
+from services.router.decide.matching import Candidates, Description
 from services.router.decide.model import (
     CaseRecord,
+    CaseTally,
+    Category,
     HubCursor,
-    PersonAggregate,
+    NotLoaded,
     PersonRecord,
+    PersonTally,
     ReferralRecord,
     Responsibility,
     Role,
@@ -92,9 +97,14 @@ class Transition:
         self.persons: dict[int, PersonRecord] = dict(state.persons)
         self.cases: dict[CaseId, CaseRecord] = dict(state.cases)
         self.referrals: dict[Reference, ReferralRecord] = dict(state.referrals)
+        self.case_tallies: dict[CaseId, CaseTally] = dict(state.case_tallies)
+        self.person_tallies: dict[int, PersonTally] = dict(state.person_tallies)
+        self.tally = state.tally
+        self.index = state.index.copy()
         self.emitted: list[EmittedEvent | EmittedRejection] = []
         self._earlier = state
         self._changed: dict[Reference, None] = {}
+        self._changed_persons: set[int] = set()
         self._informed: dict[tuple[HubId, Reference], ReferralRecord] = {}
         self._positions: dict[CaseId, tuple[CaseRecord, PersonRecord, CasePosition]] = {}
         self._contexts: dict[Reference, tuple[ReferralRecord, PersonRecord, ReferralContext]] = {}
@@ -102,13 +112,20 @@ class Transition:
     def decision(self) -> CaseDecision:
         """Return the new state and the emitted events; inform hubs of what has changed for them without an event."""
         for case in self._touched_cases():
-            uninformed = {
-                hub: cursor.role for hub, cursor in case.cursors.items() if self._is_uninformed(case, hub, cursor)
-            }
-            if uninformed:
-                self.emit(CaseUpdated, case, (), uninformed)
-        state = PersonAggregate(self.person_key, self.persons, self.cases, self.referrals)
-        return CaseDecision(state, tuple(self.emitted))
+            self._inform(case)
+        return CaseDecision(self._state(), tuple(self.emitted))
+
+    def _state(self) -> PersonAggregate:
+        return PersonAggregate(
+            self.person_key,
+            self.persons,
+            self.cases,
+            self.referrals,
+            self.case_tallies,
+            self.person_tallies,
+            self.tally,
+            self.index,
+        )
 
     def keep(self, *entries: CaseRecord | ReferralRecord | PersonRecord) -> None:
         """Store these records in place of earlier ones with the same id."""
@@ -116,19 +133,79 @@ class Transition:
             match entry:
                 case CaseRecord():
                     self.cases[entry.case_id] = entry
+                    self.index.put_case(entry)
                 case ReferralRecord():
+                    before = self.referrals.get(entry.reference)
                     self.referrals[entry.reference] = entry
+                    self._count_in_case(before, entry)
+                    self._count_of_person(before, entry)
                     self._changed[entry.reference] = None
                 case PersonRecord():
                     self.persons[entry.person_no] = entry
+                    self._changed_persons.add(entry.person_no)
+                    self.index.put_person(entry)
+                    self.tally = self.tally._replace(persons=max(self.tally.persons, entry.person_no))
 
-    def of_case(self, case_id: CaseId) -> list[ReferralRecord]:
-        """Return every referral of a case."""
-        return [record for record in self.referrals.values() if record.case_id == case_id]
+    def _count_in_case(self, before: ReferralRecord | None, after: ReferralRecord) -> None:
+        context, tally = self.context, self.tally_of(after.case_id)
+        earlier = self.index.categories.get(after.reference)
+        category = category_of(after, context.directory, context.postcodes, context.on) if after.is_open else None
+        self.index.put_referral(before, after, category)
+        if earlier != category:
+            tally = tally.with_open(earlier, -1) if earlier else tally
+            tally = tally.with_open(category, 1) if category else tally
+        self.case_tallies[after.case_id] = tally if category else tally.with_ended(after)
+
+    def _count_of_person(self, before: ReferralRecord | None, after: ReferralRecord) -> None:
+        if before is not None and before.referral.person is after.referral.person:
+            return
+        number, description = after.person_no, Description.of(after.referral.person)
+        tally = self.person_tallies.get(number, PersonTally())
+        new = PersonTally(tally.referrals + (before is None), tally.verified + description.verified)
+        self.index.count_description(description, number, 1)
+        if before is not None:
+            earlier = Description.of(before.referral.person)
+            self.index.count_description(earlier, number, -1)
+            new = new._replace(verified=new.verified - earlier.verified)
+        self.person_tallies[number] = new
+        change = (new.verified > 0) - (tally.verified > 0)
+        self.tally = self.tally._replace(verified=self.tally.verified + change)
+
+    def tally_of(self, case_id: CaseId) -> CaseTally:
+        """Return what is counted of the referrals of a case."""
+        return self.case_tallies.get(case_id, CaseTally())
 
     def open_of(self, case_id: CaseId) -> list[ReferralRecord]:
-        """Return the open referrals of a case."""
-        return [record for record in self.of_case(case_id) if record.is_open]
+        """Return all open referrals of a case, by reference; for decisions that change each of them.
+
+        Raises NotLoaded.
+        """
+        tally = self.tally_of(case_id)
+        found = [one for each in tally.categories for one in self._standing(case_id, each).by_reference]
+        if len(found) != tally.open_count:
+            raise NotLoaded(case_id)
+        return [self.referrals[reference] for reference in sorted(found)]
+
+    def representatives_of(self, case_id: CaseId) -> list[ReferralRecord]:
+        """Return the open referrals of a case that decide for all, by reference: of each category the first by each order.
+
+        A rule that reads categories, and the first of an order, gives the same for them as for all open referrals of the case.
+        """
+        found = {one for each in self.tally_of(case_id).categories for one in self._standing(case_id, each).first}
+        return [self.referrals[reference] for reference in sorted(found)]
+
+    def _standing(self, case_id: CaseId, category: Category) -> Standing:
+        return self.index.standings[case_id, category]
+
+    def candidates(self, description: Description) -> Candidates:
+        """Return the persons under the key, as a new referral is compared with them."""
+        return self._state().candidates(description)
+
+    def agrees_with_another(self, record: ReferralRecord, description: Description) -> bool:
+        """Return True if another referral of the same person describes the person so."""
+        own = Description.of(record.referral.person).keys
+        counts = ((key, self.index.described.get(key, {}).get(record.person_no, 0)) for key in description.keys)
+        return any(count > (key in own) for key, count in counts)
 
     def emit(
         self,
@@ -153,16 +230,21 @@ class Transition:
             **data,
         )
         contexts = [self._referral_context(one) for one in records if self._may_hear(event, one)]
-        first, *others = hub_events.with_contexts(whole, contexts)
         messages = {hub: self._for_hub(whole, case, hub, role) for hub, role in (hubs or {}).items()}
+        self._add_emitted(hub_events.with_contexts(whole, contexts), messages, conversations or {})
         case = self._with_cursors(case, messages)
         self.keep(case)
-        of_hubs = tuple((hub, data) for hub, (data, _) in messages.items())
-        snapshots = {hub: parts for hub, (_, parts) in messages.items() if parts}
-        correlation_id = self.trigger.correlation_id
-        self.emitted.append(EmittedEvent(first, correlation_id, of_hubs, conversations or {}, snapshots))
-        self.emitted += (EmittedEvent(part, correlation_id) for part in others)
         return case
+
+    def _add_emitted(
+        self, parts: Sequence[CaseEvent], messages: Mapping[HubId, HubMessage], conversations: Mapping[HubId, str]
+    ) -> None:
+        """Add an event to the emitted ones; if it has parts, hubs receive it with the first."""
+        correlation_id, (first, *others) = self.trigger.correlation_id, parts
+        of_hubs = tuple((hub, data) for hub, (data, _) in messages.items())
+        snapshots = {hub: further for hub, (_, further) in messages.items() if further}
+        self.emitted.append(EmittedEvent(first, correlation_id, of_hubs, conversations, snapshots))
+        self.emitted += (EmittedEvent(part, correlation_id) for part in others)
 
     def _may_hear(self, event: type[CaseEvent], record: ReferralRecord) -> bool:
         """Return False for a later move of the case if the person's data are restricted: it discloses that the person moved."""
@@ -191,7 +273,7 @@ class Transition:
 
     # ---- what hubs receive
 
-    def _for_hub(self, whole: CaseEvent, case: CaseRecord, hub: HubId, role: Role) -> tuple[CaseEvent, Parts]:
+    def _for_hub(self, whole: CaseEvent, case: CaseRecord, hub: HubId, role: Role) -> HubMessage:
         """Return what a hub receives of an event: every open referral if it was not informed of all that it may see now."""
         cursor, directory = case.cursors.get(hub), self.context.directory
         view = self._view(whole, case, hub, role, complete=self._sees_more_or_less(case, hub, role, cursor))
@@ -232,10 +314,15 @@ class Transition:
             for record in self._not_informed(case, hub)
         )
 
+    def _inform(self, case: CaseRecord) -> None:
+        """Inform the hubs for which a case has changed without an event."""
+        cursors = {hub: cursor for hub, cursor in case.cursors.items() if cursor.role != "former"}
+        hubs = {hub: cursor.role for hub, cursor in cursors.items() if self._is_uninformed(case, hub, cursor)}
+        if hubs:
+            self.emit(CaseUpdated, case, (), hubs)
+
     def _is_uninformed(self, case: CaseRecord, hub: HubId, cursor: HubCursor) -> bool:
-        """Return True if what a hub sees of an open case has changed since its last event."""
-        if cursor.role == "former" or case.ended:
-            return False
+        """Return True if what a hub sees of the open referrals of a case has changed since its last event."""
         if any(self._differs(case, record, hub, cursor.role) for record in self._not_informed(case, hub)):
             return True
         restricted = self.persons[case.person_no].restricted_access
@@ -244,7 +331,8 @@ class Transition:
     def _differs(self, case: CaseRecord, record: ReferralRecord, hub: HubId, role: Role) -> bool:
         """Return True if a hub sees another state of a referral than before this decision."""
         before = self._earlier.referrals.get(record.reference)
-        seen, saw = disclosure.may_see(case, record, hub, role), self._saw(case, record, hub)
+        seen = record.is_open and disclosure.may_see(case, record, hub, role)
+        saw = self._saw(case, record, hub)
         return seen != saw or (seen and before is not None and not _same_for_hubs(before, record))
 
     def _saw(self, case: CaseRecord, record: ReferralRecord, hub: HubId) -> bool:
@@ -268,13 +356,13 @@ class Transition:
     def _touched_cases(self) -> list[CaseRecord]:
         """Return the cases of which hubs may see something else after this decision."""
         touched = {self.referrals[reference].case_id: None for reference in self._changed}
-        for number, person in self.persons.items():
+        for number in sorted(self._changed_persons):
             before = self._earlier.persons.get(number)
-            if before is not None and before.restricted_access != person.restricted_access:
+            if before is not None and before.restricted_access != self.persons[number].restricted_access:
                 touched |= {case.case_id: None for case in self.open_cases(number)}
         return [self.cases[case_id] for case_id in touched if case_id in self.cases]
 
-    def _with_cursors(self, case: CaseRecord, messages: Mapping[HubId, tuple[CaseEvent, Parts]]) -> CaseRecord:
+    def _with_cursors(self, case: CaseRecord, messages: Mapping[HubId, HubMessage]) -> CaseRecord:
         restricted = self.persons[case.person_no].restricted_access
         cursors = dict(case.cursors)
         for hub, (data, parts) in messages.items():
@@ -283,15 +371,21 @@ class Transition:
 
     def first_open_of(self, case: CaseRecord) -> list[ReferralRecord]:
         """Return open referrals of a case by reference: at least as many as an event summarises, if there are."""
-        return sorted(self.open_of(case.case_id), key=lambda record: record.reference)
+        most = hub_events.MAX_OTHERS + len(self._changed)
+        categories = self.tally_of(case.case_id).categories
+        first = {one for each in categories for one in self._standing(case.case_id, each).by_reference[:most]}
+        return [self.referrals[reference] for reference in sorted(first)]
 
     def count_open(self, case: CaseRecord, hub: HubId, role: Role) -> int:
         """Return how many open referrals of a case a hub may see."""
-        return len(disclosure.visible(self.open_of(case.case_id), case, hub, role))
+        tally = self.tally_of(case.case_id)
+        return sum(count for category, count in tally.open if disclosure.may_see(case, category, hub, role))
 
     def restricted_teams(self, case: CaseRecord) -> set[HubId]:
         """Return the hospital teams of the restricted stays that are or were on a case."""
-        return {one.hospital_hub for one in self.of_case(case.case_id) if one.restricted and one.hospital_hub}
+        tally = self.tally_of(case.case_id)
+        teams = {category.hospital_hub for category in tally.categories if category.restricted}
+        return {team for team in (*teams, *tally.restricted_hubs) if team}
 
     def roles(self, case: CaseRecord) -> dict[HubId, Role]:
         """Return the hubs that receive events of the case, with their roles."""
@@ -299,7 +393,7 @@ class Transition:
 
     def open_cases(self, person_no: int) -> list[CaseRecord]:
         """Return the open cases of a person."""
-        return [case for case in self.cases.values() if case.person_no == person_no and not case.ended]
+        return [self.cases[case_id] for case_id in self.index.open_cases.get(person_no, ())]
 
     def visible_to(self, case: CaseRecord, record: ReferralRecord) -> dict[HubId, Role]:
         """Return the hubs that may see one referral of the case, with their roles."""
@@ -329,12 +423,6 @@ def _advanced(data: CaseEvent, parts: int, restricted: bool) -> HubCursor:
 # ---- assignment of a case -------------------------------------------------------------------------------------------
 
 
-def request_of(record: ReferralRecord) -> Request:
-    """Return the request of a stored referral, for the routing rules."""
-    unchecked = needs_tracing(record.referral) and not record.nhs_number_checked
-    return Request(record.reference, record.referral, record.in_stay, unchecked, bool(record.unread))
-
-
 def assign_separately(transition: Transition, record: ReferralRecord) -> Assignment:
     """Assign a referral as if it were alone on its case: feedback names that hub until a home hub has accepted."""
     return assign_one(transition, record.person_no, request_of(record))
@@ -358,7 +446,7 @@ def assign_case(transition: Transition, case: CaseRecord) -> tuple[CaseRecord, A
     context = transition.context
     assigned_hub = case.home.hub if case.home.assigned_by_person else None
     assigned_stay_hub = case.stay.hub if case.stay and case.stay.assigned_by_person else None
-    requests = map(request_of, transition.open_of(case.case_id))
+    requests = map(request_of, transition.representatives_of(case.case_id))
     assignment = assign(
         requests,
         context.directory,
@@ -393,7 +481,7 @@ def _home(assignment: Assignment) -> HubId | None:
 
 def _home_in_stay(transition: Transition, case: CaseRecord, assignment: Assignment) -> Responsibility:
     """Return the home hub's part during a stay; pathway and reasons come from referrals without a stay alone."""
-    context, records = transition.context, transition.open_of(case.case_id)
+    context, records = transition.context, transition.representatives_of(case.case_id)
     community = [request_of(one) for one in records if not one.in_stay and one.hospital_hub is None]
     own_assignment = Assignment()
     if community:

@@ -214,7 +214,9 @@ def _environment(data: Path, ports: Ports, brokers: int, mutant: str | None) -> 
         "CHAOS_FOLDER": str(data),
     }
     for service in SERVICES:
-        database = f"lightbulb:{password}@{ports_and_secrets.HOST}:{ports.proxies[f'{service}-postgres']}/lightbulb"
+        database = (
+            f"lightbulb_{service}:{password}@{ports_and_secrets.HOST}:{ports.proxies[f'{service}-postgres']}/lightbulb"
+        )
         environment[f"CHAOS_{service.upper()}_DATABASE"] = f"postgresql+asyncpg://{database}"
         kafka = [
             f"{ports_and_secrets.HOST}:{ports.proxies[f'{service}-kafka-{node}']}" for node in range(1, brokers + 1)

@@ -138,18 +138,22 @@ INTAKE = (
 
 ROUTER = (
     "create schema router",
-    # The lock of a person key, and the number of its last case event.
+    # The lock of a person key, the number of its last case event, and how many persons it has; of how many a sender verified the number.
     """
         create table router.person_key (
             person_key text primary key,
-            last_sequence bigint not null default 0
+            last_sequence bigint not null default 0,
+            persons integer not null default 0,
+            verified_persons integer not null default 0
         )""",
-    # A person is (person_key, person_no). `tracing_reasons`: why the person must be traced; empty if there is no reason.
-    # `doubted_since`: since when there is one.
+    # A person is (person_key, person_no). `referrals`, `verified`: how many name the person, and with a verified number.
+    # `tracing_reasons`: why the person must be traced; empty if there is no reason. `doubted_since`: since when there is one.
     """
         create table router.person (
             person_key text not null,
             person_no integer not null,
+            referrals integer not null,
+            verified integer not null,
             provisional boolean not null,
             tracing_reasons text[] not null,
             doubted_since timestamptz,
@@ -158,6 +162,11 @@ ROUTER = (
             primary key (person_key, person_no)
         )""",
     "create index person_to_trace on router.person (doubted_since, person_key, person_no) where doubted_since is not null",
+    # Those to whom a newcomer that is another person adds a doubt.
+    """
+        create index person_undoubted on router.person (person_key, person_no)
+        where not ('does-not-match' = any (tracing_reasons))""",
+    # `tally`: what is counted of the referrals of the case.
     """
         create table router."case" (
             person_key text not null,
@@ -171,6 +180,7 @@ ROUTER = (
             reasons text[] not null,
             district text,
             directory_version text not null,
+            tally jsonb not null,
             state jsonb not null,
             opened_at timestamptz not null,
             updated_at timestamptz not null,
@@ -178,6 +188,8 @@ ROUTER = (
             primary key (person_key, case_id)
         )""",
     'create index case_open_by_holder on router."case" (holder) where ended_at is null',
+    'create index case_open_by_person on router."case" (person_key, person_no) where ended_at is null',
+    # `category`: what decisions read of it if it is open. `by_name`, `by_verification`: a hash of what it says who the person is.
     """
         create table router.referral (
             person_key text not null,
@@ -190,6 +202,11 @@ ROUTER = (
             correlation_id text not null,
             overdue_on date,
             overdue_held boolean not null default false,
+            category text,
+            referred_on date,
+            admitted_on date,
+            by_name text,
+            by_verification text,
             state jsonb not null,
             received_at timestamptz not null,
             updated_at timestamptz not null,
@@ -200,6 +217,21 @@ ROUTER = (
     # `overdue_held`: the schedule does not ask, because the person's death is reported, until the report is withdrawn.
     "create index referral_overdue on router.referral (overdue_on) where overdue_on is not null and not overdue_held",
     "create index referral_overdue_held on router.referral (person_key, person_no) where overdue_held",
+    # Those of one person, and the first open ones of a case by category: by reference, by date of referral, by admission.
+    "create index referral_by_name on router.referral (person_key, by_name, person_no) where by_name is not null",
+    """
+        create index referral_by_verification on router.referral (person_key, by_verification, person_no)
+        where by_verification is not null""",
+    """
+        create index referral_open on router.referral (person_key, case_id, category, reference)
+        where category is not null""",
+    """
+        create index referral_open_by_date on router.referral (person_key, case_id, category, referred_on, reference)
+        where category is not null""",
+    """
+        create index referral_open_by_admission on router.referral
+            (person_key, case_id, category, admitted_on desc, reference)
+        where category is not null and admitted_on is not null""",
     # Every applied input: its key detects duplicates; replayed by position it gives the same state.
     """
         create table router.input (
