@@ -173,6 +173,18 @@ def visit_during_a_hold() -> None:
     deaths.reject_while_held = changed(deaths.reject_while_held, reject_while_held)
 
 
+def group_of_every_topic() -> None:
+    """Name the group of a command by its case alone, whichever hub sent it."""
+    from services.router import consumer
+
+    def read_record(record: "KafkaRecord") -> "Input | consumer.Unreadable":
+        read = before(record)
+        return dataclasses.replace(read, message_group=read.message_group.removeprefix(f"{record.topic}/"))
+
+    before = consumer.read_record
+    consumer.read_record = read_record
+
+
 # ---- the relay --------------------------------------------------------------------------------------------------------
 
 
@@ -418,6 +430,9 @@ MUTANTS = {
     ),
     "skip-locked": Mutant("every", "one relay at a time works on a shard, in order", skip_locked_without_order),
     "moving-cursor": Mutant("intake", "the relay marks published rows, and reads all unmarked rows", moving_cursor),
+    "group-of-every-topic": Mutant(
+        "router", "a record waits for one of its own topic only, whatever case that names", group_of_every_topic
+    ),
     "one-queue-of-topics": Mutant(
         "every",
         "the relay reads each topic's rows on their own, and those of a refusing one later",
