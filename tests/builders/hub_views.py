@@ -8,9 +8,10 @@ from examples.connect.hub import Case, receive
 from schemas.events import CaseEvent, CaseSnapshot, CommandRefused
 from services.reference.directory import Directory
 from services.router.decide import disclosure, hub_events
+from services.router.decide.aggregate import PersonAggregate
 from services.router.decide.disclosure import HubView
 from services.router.decide.lifecycle import EmittedEvent, EmittedRejection
-from services.router.decide.model import CaseRecord, PersonAggregate
+from services.router.decide.model import CaseRecord
 
 Seen = Mapping[tuple[str, str], Mapping[str, Any]]
 """By hub and case: each open referral that the hub sees, by reference."""

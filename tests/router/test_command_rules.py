@@ -12,9 +12,10 @@ from infra.docgen import commands_page
 from schemas.case import BusinessStatus, CaseStatus, DfgStage
 from schemas.events import Accept, Command, HubCommand, MarkRead, Record, ReportDeath, Start, Transfer
 from services.router.decide import lifecycle
+from services.router.decide.aggregate import PersonAggregate
 from services.router.decide.command_rules import RULES
 from services.router.decide.lifecycle import CaseDecision, DecisionContext, EmittedEvent, EmittedRejection
-from services.router.decide.model import CaseRecord, PersonAggregate, ReferralRecord, Responsibility, Role
+from services.router.decide.model import CaseRecord, ReferralRecord, Responsibility, Role
 from tests.builders.events import KEY, NOW, TODAY, received, updated
 from tests.builders.reference_data import DIRECTORY, POSTCODES
 from tests.builders.referrals import FORM, GP, PART, WARD, a_form, a_referral, a_ward_referral
