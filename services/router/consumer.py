@@ -4,7 +4,8 @@ Lock, drop duplicates, load, decide in memory, number, write, and add to the out
 
 A record that cannot be read or decided becomes a dead letter in the same transaction; one that fails in the database, in a
 transaction of its own. Later records of the same referral, or the same hub's later commands for the same case, wait behind it: a
-group never crosses topics. A command that is not valid is refused, and nothing waits for it.
+group never crosses topics. A command that is not valid is refused, and nothing waits for it. A withdrawal of consent waits for nothing
+if its referral is known; what is resubmitted later is then older and changes nothing.
 """
 
 import asyncio
@@ -21,9 +22,11 @@ from typing import Any, get_args
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from schemas.case import EndReason
 from schemas.events import (
     COMMANDS,
     REFERRAL_EVENTS,
+    Cancel,
     CaseCancelled,
     CaseCompleted,
     CaseEvent,
@@ -31,7 +34,9 @@ from schemas.events import (
     Command,
     CommandRefused,
     Event,
+    EventData,
     HubCommand,
+    ReferralCancelled,
     ReferralEvent,
     ReferralReceived,
     ReferralUpdated,
@@ -272,6 +277,7 @@ class _Batch:
     postcodes: dict[str, OnsCode] = field(default_factory=dict)
     blocked: set[MessageGroup] = field(default_factory=set)
     failed: set[MessageGroup] = field(default_factory=set)
+    overtaking: set[KafkaRecord] = field(default_factory=set)
     letters: dict[KafkaRecord, DeadLetter] = field(default_factory=dict)
     messages: list[OutboxMessage] = field(default_factory=list)
     history: list[tuple[Event, Sequence[str], Sequence[str]]] = field(default_factory=list)
@@ -280,7 +286,8 @@ class _Batch:
         """Apply these records, in order, until DECISION_SECONDS have passed; return how many were applied."""
         read = [read_record(record) for record in records]
         locked = await store.lock(self.tx, [one.person_key for one in read])
-        status = await dead_letters.status_of(self.tx, SCHEMA, locked.last, records)
+        keyed = [(one.person_key, one.record) for one in read]
+        status = await dead_letters.status_of(self.tx, SCHEMA, map(_message_group, read), keyed)
         self.blocked = status.message_groups
         moved = await dead_letters.find_relocated(
             self.tx, SCHEMA, UNKNOWN, [one.record for one in read if one.person_key == UNKNOWN]
@@ -297,7 +304,7 @@ class _Batch:
         read = {row.record: read_record(row.record) for row in rows}
         locked = await store.lock(self.tx, [one.person_key for one in read.values()])
         locked_rows = {row.record: row for row in await resubmit.take(self.tx, SCHEMA, rows)}
-        status = await dead_letters.status_of(self.tx, SCHEMA, locked.last, [])
+        status = await dead_letters.status_of(self.tx, SCHEMA, map(_message_group, read.values()), [])
         self.blocked = status.message_groups - {
             (row.person_key, message_group) for row in locked_rows.values() for message_group in row.message_groups
         }
@@ -335,6 +342,9 @@ class _Batch:
                 self.blocked.add((one.person_key, one.message_group))
             elif _message_group(one) not in self.blocked:
                 candidates.append(one)
+            elif _withdraws_consent(one.event.data):
+                candidates.append(one)
+                self.overtaking.add(one.record)
             elif not await store.was_applied(self.tx, one):
                 self._add_dead_letter(one, dead_letters.WAITING, waiting=True)
         fresh = await store.record_inputs(self.tx, candidates, self.now, self.directory.version)
@@ -362,7 +372,7 @@ class _Batch:
 
     async def _decide(self, one: Input, locked: Locked) -> None:
         """Decide on an input; store it as a dead letter and forget it as applied if the decision fails."""
-        if _message_group(one) in self.failed:
+        if self._waits(one):
             await self._forget(one, dead_letters.WAITING, waiting=True)
             return
         try:
@@ -392,6 +402,14 @@ class _Batch:
                     state.with_loaded(more) for state in (self.stored[key], self.states[key])
                 )
                 await self._read_postcodes([self.states[key]])
+
+    def _waits(self, one: Input) -> bool:
+        """Return whether an input waits behind a dead letter: a withdrawal of consent does so only if its referral is unknown."""
+        if _message_group(one) not in self.failed and one.record not in self.overtaking:
+            return False
+        state, data = self.states[one.person_key], one.event.data
+        known = data.case_id in state.cases if isinstance(data, Command) else one.message_group in state.referrals
+        return not (known and _withdraws_consent(data))
 
     async def _forget(self, one: Input, reason: str, *, waiting: bool = False) -> None:
         """Store an input as a dead letter, and no longer as applied."""
@@ -462,9 +480,18 @@ class _Batch:
         await store.save_keys(self.tx, locked, before, self.states)
 
 
-def _message_group(one: Input) -> MessageGroup:
-    """Return the message group of an input, as dead letters name it."""
+def _message_group(one: Input | Unreadable) -> MessageGroup:
+    """Return the message group of a record, as dead letters name it."""
     return one.person_key, _printable(one.message_group)
+
+
+def _withdraws_consent(data: EventData) -> bool:
+    match data:
+        case ReferralCancelled(reason=reason) | Cancel(reason=reason):
+            return reason is EndReason.CONSENT_WITHDRAWN
+        case ReferralUpdated(referral=referral):
+            return referral.consents.referral.answer == "no"
+    return False
 
 
 def _decision(state: PersonAggregate, one: Input, context: DecisionContext) -> CaseDecision:

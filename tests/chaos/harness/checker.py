@@ -144,9 +144,10 @@ def _router_has_the_newest_version(e: Evidence) -> Iterator[str]:
 
 def _only_poison_is_dead_lettered(e: Evidence) -> Iterator[str]:
     places = {(entry.topic, entry.partition, entry.offset) for entry in e.poisoned}
+    may_be = {(entry.topic, entry.partition, entry.offset) for entry in e.flooding} | places
     dead_letters = Counter((row["topic"], row["partition"], row["offset"]) for row in e.dead_letters)
     for row in e.dead_letters:
-        if (row["topic"], row["partition"], row["offset"]) not in places:
+        if (row["topic"], row["partition"], row["offset"]) not in may_be:
             place = f"{row['topic']}/{row['partition']}/{row['offset']}"
             yield f"{place} is a dead letter of {row['schema']} ({row['reason']}), but was not poisoned"
     for poisoned in sorted(places):

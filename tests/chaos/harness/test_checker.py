@@ -388,6 +388,7 @@ def under(
         ("I9", under("hub.melton.case")),
         ("I9", under("", seen=3.0, feedback=LATE)),
         ("I9", under("gp-castle-view", seen=3.0, feedback=LATE | {"accepted_at": None})),
+        ("I9", broken(history=dataclasses.replace(RUN.history, paused={"referral.event"}))),
         ("I7", broken(lag=1)),
         ("I7", broken(open_transactions=1)),
         ("I7", broken(history=dataclasses.replace(RUN.history, notes=["not quiescent"]))),
