@@ -385,14 +385,15 @@ class CaseSnapshot(EventData):
 
 
 class CommandRefused(EventData):
-    """A command was impossible, stale or not permitted. Sent to the commanding hub only."""
+    """A command was invalid, impossible, stale or not permitted. Sent to the commanding hub only."""
 
     TYPE = "uk.lightbulb.case.command-refused.v1"
-    case_id: CaseId = Field(description="Case that the command named")
+    case_id: CaseId | None = Field(None, description="Case that the command named; none if it cannot be read")
     person_key: PersonKey = Field(description="Person key that the command named")
-    command_id: ShortText = Field(description="Id of the command")
-    command: ShortText = Field(description="Type of the command")
+    command_id: ShortText | None = Field(None, description="Id of the command; none if it cannot be read")
+    command: ShortText | None = Field(None, description="Type of the command; none if it is not a type of command")
     reason: Literal[
+        "invalid",
         "unknown-case",
         "stale",
         "not-permitted",
@@ -403,7 +404,13 @@ class CommandRefused(EventData):
         "unknown-service",
     ] = Field(description="Reason")
     explanation: ShortText = Field(description="Explanation, without personal data")
-    hub_version: int | None = Field(None, description="Current hub_version of the case; none for an unknown case")
+    places: tuple[ShortText, ...] = Field(
+        (),
+        description="Invalid only: the faults, at most 20, as place and kind, such as `visit_at: missing` or `ce_time: missing`; no values",
+    )
+    hub_version: int | None = Field(
+        None, description="Current hub_version of the case; none if the case is unknown or the command is invalid"
+    )
 
 
 class FeedbackSent(EventData):

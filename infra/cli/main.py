@@ -173,15 +173,21 @@ def migrate(
     data: Data = DEFAULT_DATA,
     replication: Annotated[int, typer.Option(min=1, help="Replication factor of new topics.")] = 1,
 ) -> None:
-    """Create or update the database schema, its postcodes and the Kafka topics for this version. Safe to repeat.
+    """Create or update the database schema, the services' roles, the postcodes and the Kafka topics for this version.
+
+    Safe to repeat.
 
     Uses LIGHTBULB_DATABASE and LIGHTBULB_KAFKA if they are set, else the installation in --data.
 
     Example: LIGHTBULB_DATABASE=postgresql+asyncpg://... LIGHTBULB_KAFKA=... lightbulb migrate --replication 3
     """
+    from infra.database.roles import RolesMissing
     from infra.local import installation
 
-    installation.prepare(database_of(data), kafka_of(data), installation.DIRECTORY, replication=replication)
+    try:
+        installation.prepare(database_of(data), kafka_of(data), installation.DIRECTORY, replication=replication)
+    except RolesMissing as error:
+        raise CommandError(str(error)) from None
     console.print("Database and topics are up to date.")
 
 

@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None, docs: Path = pages.DOCS) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="python -m infra.docgen",
-        description="Write docs/limits.md, docs/settings.md and docs/partners/ from their sources.",
+        description="Write docs/limits.md, docs/settings.md, docs/connect/commands.md and docs/partners/ from their sources.",
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page differs")
     args = parser.parse_args(arguments)

@@ -1,8 +1,8 @@
-"""The generated pages by path below docs/: the limits of intake, the settings, and a page for each partner's format."""
+"""The generated pages by path below docs/: limits of intake, settings, hubs' commands, and a page for each partner's format."""
 
 from pathlib import Path
 
-from infra.docgen import limits_page, settings_page
+from infra.docgen import commands_page, limits_page, settings_page
 from infra.docgen.partner_pages import index
 from services.runtime.settings import CHECKOUT
 
@@ -13,7 +13,8 @@ DIRECTORY = CHECKOUT / "infra" / "reference_data"
 def generated(source: Path = DIRECTORY) -> dict[str, str]:
     """Return every page by its path below docs/. Raise ConfigError if a reviewed file in `source` is not valid."""
     partner_pages = {f"partners/{name}": text for name, text in index.generated(source).items()}
-    return {"limits.md": limits_page.generated(), "settings.md": settings_page.generated(), **partner_pages}
+    pages = {"limits.md": limits_page, "settings.md": settings_page, "connect/commands.md": commands_page}
+    return {**{name: page.generated() for name, page in pages.items()}, **partner_pages}
 
 
 def drift(docs: Path = DOCS, source: Path = DIRECTORY) -> list[str]:
@@ -26,7 +27,8 @@ def drift(docs: Path = DOCS, source: Path = DIRECTORY) -> list[str]:
 def write(docs: Path = DOCS, source: Path = DIRECTORY) -> list[str]:
     """Make the pages agree with their sources; return those that changed."""
     changed, expected = drift(docs, source), generated(source)
-    (docs / "partners").mkdir(parents=True, exist_ok=True)
+    for folder in ("partners", "connect"):
+        (docs / folder).mkdir(parents=True, exist_ok=True)
     for name in changed:
         if name in expected:
             (docs / name).write_text(expected[name], encoding="utf-8", newline="\n")

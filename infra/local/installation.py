@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from infra.database import postcodes
+from infra.database import postcodes, roles
 from infra.database.migrations import migrate
 from infra.local import embedded
 from infra.local.embedded import ports_and_secrets
@@ -100,6 +100,7 @@ def _start(plan: Plan, report: Report, on_event: Callable[[ProcessEvent], None])
         replication = 3 if plan.brokers == 3 else 1
         report("preparing the database, the postcodes and the topics")
         prepare(parts.postgres.url, parts.kafka.bootstrap, plan.directory, replication=replication)
+        asyncio.run(roles.set_passwords(parts.postgres.url))
         ports, mllp = _ports(data, plan.directory)
         credentials = _credentials(data, plan, mllp)
         environment = _environment(plan, parts, ports, replication)
@@ -117,7 +118,7 @@ def _start(plan: Plan, report: Report, on_event: Callable[[ProcessEvent], None])
 
 
 def prepare(database: str, kafka: str, directory: Path, *, replication: int) -> None:
-    """Create or update the database schema, its postcodes and the topics. Safe to repeat."""
+    """Create or update the database schema, the services' roles, the postcodes and the topics. Safe to repeat."""
     migrate(database)
     hubs = [hub.id for hub in hub_directory.load(directory).hubs]
     asyncio.run(_load_and_create(database, kafka, topics.declared(hubs), replication))
@@ -240,6 +241,7 @@ def _start_services(
     for name, metrics_port in apart.items():
         service = name.partition("-")[0]
         settings = {
+            "LIGHTBULB_DATABASE": roles.url_of(environment["LIGHTBULB_DATABASE"], service),
             "LIGHTBULB_HTTP_PORT": str(port_of.get(service, 0)),
             "LIGHTBULB_METRICS_PORT": str(metrics_port),
         }

@@ -105,7 +105,8 @@ _WHERE = """
     and (cast(:topic as text) is null or topic = :topic)
     and (cast(:since as timestamptz) is null or first_at >= :since)
     and (cast(:until as timestamptz) is null or first_at < :until)
-    and (cast(:message_group as text) is null or starts_with(message_group, :message_group) or :message_group = any(other_groups))"""
+    and (cast(:message_group as text) is null or starts_with(message_group, :message_group)
+         or starts_with(message_group, topic || '/' || :message_group) or :message_group = any(other_groups))"""
 
 
 def _parameters(filters: Filters) -> dict[str, Any]:

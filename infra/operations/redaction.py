@@ -25,7 +25,7 @@ HEADERS = frozenset({
 
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]{0,119}")
 _MESSAGE_GROUP = re.compile(
-    r"LB(-[0-9A-Z]{1,8}){1,4}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[a-z0-9.-]{1,120}/\d+/\d+"
+    r"LB(-[0-9A-Z]{1,8}){1,4}|[a-z0-9.-]{1,120}/(\d+/\d+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}")
 _NHS_NUMBER = re.compile(r"(?<!\d)\d{3}[ -]?\d{3}[ -]?\d{4}(?!\d)")
@@ -47,7 +47,7 @@ def headers(pairs: tuple[tuple[str, bytes | None], ...]) -> dict[str, str]:
 
 
 def message_group(told: str) -> str:
-    """Return a message group if it is our reference, a case id or a topic position; mask any other."""
+    """Return a message group if it is our reference, a case id or offset of a topic; mask any other."""
     return told if _MESSAGE_GROUP.fullmatch(told) else "(group)"
 
 

@@ -2,7 +2,6 @@
 
 # ruff: noqa: S608 - schema and table names are constants
 
-import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from infra.operations.replay import CannotReplay, Lines, Progress, Proof, Replay
 from services.messaging.cloudevents import KafkaRecord
 from services.reference import directory as directories
 from services.reference.directory import Directory
-from services.router import directory_versions
+from services.router import directory_versions, store
 from services.router.consumer import Batches
 from services.runtime.database import Transaction
 
@@ -32,6 +31,7 @@ TABLES = (
     "case_event",
     "outbox",
     "dead_letter",
+    "dead_letter_group",
     "dead_letter_edit",
 )
 
@@ -44,8 +44,8 @@ PASSES = 5
 LINES: Lines = {
     "person": "select person_key, t::text as line from {schema}.person as t",
     "case": 'select person_key, t::text as line from {schema}."case" as t',
-    # Without the mark of the schedule, which is not an input.
-    "referral": "select person_key, (to_jsonb(t) - 'overdue_on')::text as line from {schema}.referral as t",
+    # Without the marks of the schedule, which is not an input.
+    "referral": "select person_key, (to_jsonb(t) - 'overdue_on' - 'overdue_held')::text as line from {schema}.referral as t",
     "case_event": "select person_key, t::text as line from {schema}.case_event as t",
     "sequence": "select person_key, last_sequence::text as line from {schema}.person_key where last_sequence > 0",
     # Without the trace context, which differs if either the router or the replay was not traced, and without the events of the
@@ -168,7 +168,7 @@ async def batches(tx: Transaction) -> AsyncIterator[AppliedBatch]:
 
 
 def _record(row: Any) -> KafkaRecord:
-    headers = tuple((name, value.encode()) for name, value in json.loads(row.headers).items())
+    headers = store.stored_headers(row.headers)
     return KafkaRecord(row.topic, 0, row.position, row.person_key.encode(), row.value, headers)
 
 

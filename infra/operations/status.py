@@ -10,35 +10,73 @@ from rich.table import Table
 from sqlalchemy import text
 
 from services.runtime import database
+from services.runtime.backlog import outbox_queues
 
 GROUPS = ("router", "notifier")
 
+COUNTED = 10_000
+"""Maximum number of rows that are counted; a longer table is estimated from the statistics of PostgreSQL."""
+
+
+def _count(rows: str) -> str:
+    """Return a query for the number of `rows` ("from TABLE where ..."), or "10,000 or more"."""
+    return f"""
+        select case when count(*) > {COUNTED} then '{COUNTED:,} or more' else count(*)::text end
+        from (select {rows} limit {COUNTED + 1}) as counted"""  # noqa: S608 - constants
+
+
+def _estimate(table: str) -> str:
+    """Return a query for the number of rows of a table: "about", if they are not counted.
+
+    `pg_class.reltuples` is from the last VACUUM or ANALYZE.
+    """
+    estimated = f"(select reltuples from pg_class where oid = '{table}'::regclass)"  # noqa: S608 - constants
+    return f"""
+        select case when count(*) > {COUNTED} then 'about ' || to_char(greatest({COUNTED}, {estimated}), 'FM999,999,999,999')
+                    else count(*)::text end
+        from (select from {table} limit {COUNTED + 1}) as counted"""  # noqa: S608 - constants
+
+
+def _oldest_unpublished(schema: str) -> str:
+    return f"""
+        with recursive {outbox_queues(schema)}
+        select extract(epoch from clock_timestamp() - min(first.created_at))::int from queue cross join lateral (
+            select created_at from {schema}.outbox
+            where published_at is null and shard = queue.shard and target = queue.target order by id limit 1) as first"""  # noqa: S608 - constants
+
+
+def _outbox(schema: str) -> dict[str, str]:
+    return {
+        "events unpublished": _count(f"from {schema}.outbox where published_at is null"),
+        "oldest unpublished, seconds": _oldest_unpublished(schema),
+    }
+
+
 QUESTIONS: dict[str, dict[str, str]] = {
     "intake": {
-        "messages kept": "select count(*) from intake.message",
-        "of them refused": "select count(*) from intake.message where verdict = 'refused'",
-        "referrals": "select count(*) from intake.referral where version > 0 and not starts_with(referral_id, '^test^')",
-        "events unpublished": "select count(*) from intake.outbox where published_at is null",
-        "oldest unpublished, seconds": "select extract(epoch from clock_timestamp() - min(created_at))::int from intake.outbox"
-        " where published_at is null",
+        "messages kept": _estimate("intake.message"),
+        "refused of the latest 10,000": f"""
+            select count(*) from (select verdict from intake.message order by received_at desc limit {COUNTED}) as latest
+            where verdict = 'refused'""",  # noqa: S608 - a constant
+        "referrals": _estimate("intake.referral"),
+        **_outbox("intake"),
     },
     "router": {
-        "persons": "select count(*) from router.person",
-        "persons to trace": "select count(*) from router.person where doubted_since is not null",
-        "cases open": 'select count(*) from router."case" where ended_at is null',
-        "cases ended": 'select count(*) from router."case" where ended_at is not null',
-        "dead letters": "select count(*) from router.dead_letter where resolved_at is null",
-        "events unpublished": "select count(*) from router.outbox where published_at is null",
-        "oldest unpublished, seconds": "select extract(epoch from clock_timestamp() - min(created_at))::int from router.outbox"
-        " where published_at is null",
+        "persons": _estimate("router.person"),
+        "persons to trace": _count("from router.person where doubted_since is not null"),
+        "cases open": _count('from router."case" where ended_at is null'),
+        "cases": _estimate('router."case"'),
+        "dead letters": _count("from router.dead_letter where resolved_at is null"),
+        **_outbox("router"),
     },
     "notifier": {
-        "feedback accepted by its carrier, or kept": "select count(*) from notifier.feedback where state = 'accepted'",
-        "feedback waiting": "select count(*) from notifier.feedback where state = 'waiting'",
-        "feedback failed": "select count(*) from notifier.feedback where state = 'failed'",
-        "dead letters": "select count(*) from notifier.dead_letter where resolved_at is null",
-        "oldest undelivered, seconds": "select extract(epoch from clock_timestamp() - min(composed_at))::int"
-        " from notifier.feedback where state = 'waiting'",
+        "feedback composed": _estimate("notifier.feedback"),
+        "feedback waiting": _count("from notifier.feedback where state = 'waiting'"),
+        "feedback failed": _count("from notifier.feedback where state = 'failed'"),
+        "dead letters": _count("from notifier.dead_letter where resolved_at is null"),
+        **_outbox("notifier"),
+        "oldest undelivered, seconds": "select extract(epoch from clock_timestamp() - composed_at)::int"
+        " from notifier.feedback where state = 'waiting' order by composed_at limit 1",
         "oldest undelivered, reference": "select reference from notifier.feedback where state = 'waiting'"
         " order by composed_at limit 1",
     },
@@ -46,7 +84,7 @@ QUESTIONS: dict[str, dict[str, str]] = {
 
 
 async def position(database_url: str, kafka: str) -> dict[str, dict[str, Any]]:
-    """Return numbers by service, and the lag of each consumer group in records."""
+    """Return numbers by service ("about N" or "10,000 or more" if they are not counted), and the lag of each consumer group in records."""
     answers, lags = await asyncio.gather(_ask(database_url), _lags(kafka))
     return {**answers, "lag": dict(lags)}
 
@@ -55,12 +93,20 @@ async def _ask(url: str) -> dict[str, dict[str, Any]]:
     engine = database.connect(url, pool=1)
     try:
         async with engine.connect() as connection:
+            await connection.execute(text("set enable_seqscan to off"))  # a count stops at its limit, by any index
             return {
-                service: {name: (await connection.execute(text(query))).scalar() for name, query in questions.items()}
+                service: {
+                    name: _number((await connection.execute(text(query))).scalar()) for name, query in questions.items()
+                }
                 for service, questions in QUESTIONS.items()
             }
     finally:
         await engine.dispose()
+
+
+def _number(answer: Any) -> Any:
+    """Return a count as a number, and an estimate as its text."""
+    return int(answer) if isinstance(answer, str) and answer.isdecimal() else answer
 
 
 async def _lags(kafka: str) -> dict[str, int | str]:

@@ -11,6 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.runtime import database
 
+LATEST = 10_000
+"""Maximum number of events of a person that are searched for the referral, the latest ones: many may share a key."""
+
 
 @dataclass(frozen=True, slots=True)
 class TraceStep:
@@ -61,17 +64,19 @@ def _warnings(issues: list[dict[str, str]]) -> str:
 
 
 async def _handed_on(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    query = """select published_at, target, headers::jsonb ->> 'ce_type' as type from intake.outbox
-        join (select distinct person_key from intake.referral where reference = :reference) as keys using (person_key)
-        where published_at is not null and convert_from(value, 'UTF8')::jsonb ->> 'reference' = :reference"""
+    query = f"""select published_at, target, headers::jsonb ->> 'ce_type' as type
+        from (select distinct person_key from intake.referral where reference = :reference) as keys
+        cross join lateral (select * from intake.outbox where person_key = keys.person_key order by id desc limit {LATEST}) as latest
+        where published_at is not null and convert_from(value, 'UTF8')::jsonb ->> 'reference' = :reference"""  # noqa: S608 - a constant
     rows = await _rows(connection, reference, query)
     return [TraceStep(row.published_at, row.target, _short(row.type)) for row in rows]
 
 
 async def _decided(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    query = """select event.* from router.case_event as event
-        join (select person_key from router.referral where reference = :reference) as keys using (person_key)
-        where :reference = any("references")"""
+    query = f"""select latest.* from (select person_key from router.referral where reference = :reference) as keys
+        cross join lateral (
+            select * from router.case_event where person_key = keys.person_key order by sequence desc limit {LATEST}) as latest
+        where :reference = any("references")"""  # noqa: S608 - a constant
     rows = await _rows(connection, reference, query)
     return [TraceStep(row.time, f"router, event {row.sequence}", _short(row.type), _position(row)) for row in rows]
 
@@ -83,11 +88,13 @@ def _position(row: Row[Any]) -> str:
 
 
 async def _sent_to_hubs(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    query = """select outbox.published_at, outbox.target, outbox.headers::jsonb ->> 'ce_type' as type
-        from router.outbox
-        join (select person_key, correlation_id from router.referral where reference = :reference) as told using (person_key)
+    query = f"""select published_at, target, headers::jsonb ->> 'ce_type' as type
+        from (select person_key, correlation_id from router.referral where reference = :reference) as told
+        cross join lateral (
+            select published_at, target, headers from router.outbox where person_key = told.person_key order by id desc limit {LATEST}
+        ) as latest
         where published_at is not null and (target like 'hub.%' or target = 'referral.event')
-          and outbox.headers::jsonb ->> 'ce_correlationid' = told.correlation_id"""
+          and headers::jsonb ->> 'ce_correlationid' = told.correlation_id"""  # noqa: S608 - a constant
     rows = await _rows(connection, reference, query)
     return [TraceStep(row.published_at, row.target, _short(row.type)) for row in rows]
 
@@ -125,9 +132,20 @@ async def _attempted(connection: AsyncConnection, reference: str) -> list[TraceS
 
 
 async def _quarantined(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    query = """select 'router' as service, parked.* from router.dead_letter as parked where :reference = any(message_group || other_groups)
-        union all
-        select 'notifier', parked.* from notifier.dead_letter as parked where :reference = any(message_group || other_groups)"""
+    of_person, by_group = (
+        "person_key in (select person_key from keys)",
+        "person_key = 'unknown' and resolved_at is null",
+    )
+    query = " union all ".join(
+        f"""select '{service}' as service, parked.* from {service}.dead_letter as parked
+            where {where} and :reference = any(message_group || other_groups)"""  # noqa: S608 - constants
+        for service in ("router", "notifier")
+        for where in (of_person, by_group)
+    )
+    query = f"""with keys as (
+        select person_key from intake.referral where reference = :reference
+        union select person_key from router.referral where reference = :reference
+    ) {query}"""  # noqa: S608 - constants
     rows = await _rows(connection, reference, query)
     return [
         TraceStep(

@@ -26,11 +26,18 @@ class KafkaRecord:
 
 
 class Undecodable(Exception):
-    """A record that is not one of our events. `reason` names fields and error types, never a value."""
+    """A record that is not one of our events.
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    `places`: header or field and kind of each fault, at most PLACES, such as `visit_at: missing`; never a value.
+    """
+
+    def __init__(self, *places: str) -> None:
+        self.places = places[:PLACES]
+        self.reason = "; ".join(places[:5])
+        super().__init__(self.reason)
+
+
+PLACES = 20
 
 
 def headers_of(event: Event) -> dict[str, str]:
@@ -66,19 +73,41 @@ def decode(record: KafkaRecord, types: Mapping[str, type[EventData]]) -> Event:
     if data_type is None:
         raise Undecodable("ce_type: missing, or not an event type of this topic")
     try:
-        return Event(
-            id=headers.get("ce_id", ""),
-            source=headers.get("ce_source", ""),
-            time=headers.get("ce_time", ""),
-            person_key=PersonKey(_key(record)),
-            correlation_id=headers.get("ce_correlationid") or headers.get("ce_id", ""),
-            causation_id=headers.get("ce_causationid"),
-            sequence=headers.get("ce_sequence"),
-            district=headers.get("ce_district"),
-            data=data_type.model_validate_json(record.value),
-        )
+        data = data_type.model_validate_json(record.value)
     except ValidationError as error:
-        raise Undecodable(error_locations(error)) from None
+        raise Undecodable(*_header_faults(record, headers), *_faults(error)) from None
+    try:
+        return _event(record, headers, data)
+    except ValidationError:
+        raise Undecodable(*_header_faults(record, headers)) from None
+
+
+def _event(record: KafkaRecord, headers: Mapping[str, str], data: EventData) -> Event:
+    return Event(
+        id=headers.get("ce_id", ""),
+        source=headers.get("ce_source", ""),
+        time=headers.get("ce_time", ""),
+        person_key=PersonKey(_key(record)),
+        correlation_id=headers.get("ce_correlationid") or headers.get("ce_id", ""),
+        causation_id=headers.get("ce_causationid"),
+        sequence=headers.get("ce_sequence"),
+        district=headers.get("ce_district"),
+        data=data,
+    )
+
+
+def _header_faults(record: KafkaRecord, headers: Mapping[str, str]) -> list[str]:
+    """Return the faults in the headers: a header that has to be there is missing if it is empty."""
+    try:
+        _event(record, headers, EventData())
+    except ValidationError as error:
+        faults = error.errors(include_input=False, include_url=False, include_context=False)
+        named = [(f"ce_{str(fault['loc'][0]).replace('_', '')}", fault["type"]) for fault in faults]
+        return [f"{name}: {kind if headers.get(name) else 'missing'}" for name, kind in named if name in _ATTRIBUTES]
+    return []
+
+
+_ATTRIBUTES = ("ce_id", "ce_source", "ce_time", "ce_correlationid", "ce_causationid", "ce_sequence", "ce_district")
 
 
 def unknown_fields(record: KafkaRecord, data_type: type[EventData]) -> tuple[str, ...]:
@@ -100,17 +129,31 @@ def _path(loc: tuple[int | str, ...]) -> str:
     return ".".join((*above, name if _PLAIN_NAME.fullmatch(name) else "(another name)"))
 
 
-def error_locations(error: ValidationError) -> str:
+def _faults(error: ValidationError) -> list[str]:
     """Return the places and types of validation errors, such as 'person.birth_date: date_parsing', without values."""
     issues = error.errors(include_input=False, include_url=False, include_context=False)
-    return "; ".join(f"{'.'.join(str(part) for part in issue['loc'])}: {issue['type']}" for issue in issues[:5])
+    return [f"{'.'.join(map(str, issue['loc'])) or 'value'}: {issue['type']}" for issue in issues[:PLACES]]
 
 
 def _text(headers: tuple[tuple[str, bytes], ...]) -> dict[str, str]:
-    try:
-        return {name: value.decode() for name, value in headers if value is not None}
-    except UnicodeDecodeError:
-        raise Undecodable("headers: not UTF-8") from None
+    """Return the headers that are ours; other headers may hold any bytes."""
+    attributes = {}
+    for name, value in headers:
+        if name.startswith(OWN_HEADERS) and value is not None:
+            try:
+                attributes[name] = value.decode()
+            except UnicodeDecodeError:
+                raise Undecodable(f"{_attribute(name)}: not UTF-8") from None
+            if "\x00" in attributes[name]:
+                raise Undecodable(f"{_attribute(name)}: contains NUL")
+    return attributes
+
+
+OWN_HEADERS = ("ce_", "content-type")
+
+
+def _attribute(name: str) -> str:
+    return name if name in (*_ATTRIBUTES, "ce_type") else "headers"
 
 
 def _key(record: KafkaRecord) -> str:

@@ -25,17 +25,17 @@ from schemas.events import Event
 from schemas.topics import MAX_VALUE_BYTES
 from services.messaging.cloudevents import headers_of, value_of
 from services.runtime import database, metrics, tracing
-from services.runtime.backlog import BacklogSnapshot
+from services.runtime.backlog import BacklogSnapshot, outbox_queues
 from services.runtime.database import Transaction
 from services.runtime.logs import log
 from services.runtime.watchdog import Progress, WatchedTask
 
 SHARDS = 8
 ROUND = 1_000
-"""Maximum number of rows that one round reads."""
+"""Maximum number of rows that one round reads, in equal shares of the queues that have any. A queue: a shard's rows of one topic."""
 
-OLDEST_FIRST = f"order by id limit {ROUND}"
-"""Order of the rows that a round reads: by id, so that the events of a key are published in order."""
+OLDEST_FIRST = "order by id limit fair.share"
+"""Order of a queue's rows in a round: by id, so that the events of a key are published in order."""
 
 POLL_SECONDS = 0.5
 """How often a relay polls for rows of other processes; commits of its own process wake it at once."""
@@ -138,15 +138,31 @@ async def lock_shards(tx: Transaction, schema: str) -> list[int]:
 
 
 async def unpublished(tx: Transaction, schema: str, shards: Sequence[int], paused: Sequence[str]) -> list[OutboxRow]:
-    """Return the next unpublished rows of these shards, without those of paused topics."""
-    result = await tx.execute(
-        text(f"""
+    """Return the next unpublished rows of these shards, by id, without those of paused topics."""
+    parameters = {"shards": list(shards), "paused": list(paused), "round": ROUND}
+    rows = [OutboxRow(*row) for row in await tx.execute(_select_unpublished(schema), parameters)]
+    return sorted(rows, key=lambda row: row.id)
+
+
+def _select_unpublished(schema: str) -> TextClause:
+    """Return a query that finds each queue by one index search, so that a long queue costs the others nothing."""
+    return text(f"""
+        with recursive {outbox_queues(schema)}, taken as materialized (
+            select shard, target from queue
+            where shard = any(cast(:shards as smallint[])) and target <> all(cast(:paused as text[]))
+        ), fair as materialized (
+            select greatest(cast(:round as bigint) / greatest(count(*), 1), 1) as share from taken
+        )
+        select waiting.* from fair cross join taken cross join lateral (
             select id, person_key, target, headers, value from {schema}.outbox
-            where published_at is null and shard = any(cast(:shards as smallint[])) and target <> all(cast(:paused as text[]))
-            {OLDEST_FIRST}"""),  # noqa: S608 - schema names are constants
-        {"shards": list(shards), "paused": list(paused)},
-    )
-    return [OutboxRow(*row) for row in result]
+            where published_at is null and shard = taken.shard and target = taken.target {OLDEST_FIRST}
+        ) as waiting""")  # noqa: S608 - schema names are constants
+
+
+def has_more(rows: Sequence[OutboxRow]) -> bool:
+    """Return whether a queue used its whole share of a round, so that it may have more rows."""
+    by_queue = Counter((shard_of(row.person_key), row.target) for row in rows)
+    return bool(rows) and max(by_queue.values()) >= max(ROUND // len(by_queue), 1)
 
 
 class Relay:
@@ -192,7 +208,7 @@ class Relay:
             self._owed = self._owed or self._woken.is_set()
             self._woken.clear()
             try:
-                sent, whole = await _finish_despite_cancel(self._round())
+                more, whole = await _finish_despite_cancel(self._round())
                 pause, self._owed = 0.1, self._owed and not whole
             except Exception as error:
                 self._failed(error, pause)
@@ -200,7 +216,7 @@ class Relay:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
                 continue
-            if sent < ROUND:
+            if not more:
                 await self._wait(SHARD_RETRY_SECONDS if self._owed else POLL_SECONDS)
 
     def _failed(self, error: Exception, pause: float) -> None:
@@ -221,8 +237,8 @@ class Relay:
             async with asyncio.timeout(seconds):  # in Python 3.11 `wait_for` can swallow the cancellation
                 await self._woken.wait()
 
-    async def _round(self) -> tuple[int, bool]:
-        """Publish one round. Return the number of rows read, and whether this relay held all shards."""
+    async def _round(self) -> tuple[bool, bool]:
+        """Publish one round. Return whether more rows may be there, and whether this relay held all shards."""
         began = time.monotonic()
         published: Sequence[OutboxRow] = ()
         async with self._engine.begin() as tx:
@@ -237,7 +253,7 @@ class Relay:
             metrics.PUBLISHED.inc(len(published))
             metrics.ROUND_ROWS.observe(len(rows))
             metrics.ROUND_SECONDS.observe(time.monotonic() - began)
-        return len(rows), len(shards) == SHARDS
+        return bool(published) and has_more(rows), len(shards) == SHARDS
 
     def _paused_targets(self) -> list[str]:
         now = asyncio.get_running_loop().time()

@@ -4,6 +4,7 @@ Duplicates are dropped; feedback is composed and rendered once. An event that ca
 transaction. Later events of its referral wait behind it; all other events are processed.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,8 @@ class CaseEventConsumer:
         async with self._engine.begin() as tx:
             new = await store.record_inputs(tx, _events(one for _, one in read))
             keys = [_key(record, one) for record, one in read]
-            status = await dead_letters.status_of(tx, store.SCHEMA, keys, records)
+            groups = itertools.chain.from_iterable(map(_groups, _events(one for _, one in read)))
+            status = await dead_letters.status_of(tx, store.SCHEMA, groups, list(zip(keys, records, strict=True)))
             closed = {r for key, r in zip(keys, records, strict=True) if status.is_closed(key, r)}
             await _skip(tx, [one for record, one in read if record in closed], new)
             unsettled = [(record, one) for record, one in read if record not in closed]
@@ -133,8 +135,8 @@ class CaseEventConsumer:
         assert isinstance(event.data, CaseEvent)
         composed: list[RenderedFeedback] = []
         failures: dict[str, str | None] = {}
-        for context in event.data.referral_contexts:
-            if (storable(event.person_key), storable(context.reference)) in waiting:
+        for context, group in zip(event.data.referral_contexts, _groups(event), strict=True):
+            if group in waiting:
                 failures[context.reference] = None
                 continue
             try:
@@ -162,6 +164,13 @@ def _read(record: KafkaRecord) -> Event | str:
         return cloudevents.decode(record, CASE_EVENTS)
     except Undecodable as error:
         return error.reason
+
+
+def _groups(event: Event) -> list[MessageGroup]:
+    """Return the message group of each referral that an event is about."""
+    assert isinstance(event.data, CaseEvent)
+    key = storable(event.person_key)
+    return [(key, storable(context.reference[:200])) for context in event.data.referral_contexts]
 
 
 def _events(read: Iterable[Event | str]) -> list[Event]:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -16,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.notifier import leases
 from services.notifier.channels import Channel, Failed, Outcome, Retry, pause_before
 from services.notifier.compose import FeedbackTexts, restate
-from services.notifier.leases import Attempt, Lease
+from services.notifier.leases import Acquired, Attempt, Lease
 from services.runtime import database, metrics, tracing
 from services.runtime.backlog import BacklogSnapshot
 from services.runtime.logs import log
@@ -109,9 +110,9 @@ class Deliverer:
             await self._wait_for_more()
             capacity = AT_ONCE - len(self._in_flight) - len(self._results)
             try:
-                acquired = await self._acquire_leases(min(capacity, EACH)) if capacity > 0 else []
+                acquired = await self._acquire_leases(min(capacity, EACH)) if capacity > 0 else Acquired([], False)
                 pause = 0.1
-                if not acquired and not self._in_flight and not self._results:
+                if not acquired.leases and not self._in_flight and not self._results:
                     self._progress.record()  # another process has leased what is due
             except Exception as error:
                 self._refused(error)
@@ -119,9 +120,9 @@ class Deliverer:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
                 continue
-            for one in acquired:
+            for one in acquired.leases:
                 self._start(one)
-            if len(acquired) < min(capacity, EACH) or capacity <= 0:
+            if not acquired.more:
                 await self._wait()
 
     def _refused(self, error: Exception) -> None:
@@ -139,11 +140,12 @@ class Deliverer:
         if len(self._in_flight) > BUSY:
             await asyncio.sleep(LINGER_SECONDS)
 
-    async def _acquire_leases(self, limit: int) -> list[Lease]:
+    async def _acquire_leases(self, limit: int) -> Acquired:
         busy = [recipient for recipient, count in self._by_recipient.items() if count >= EACH]
         async with self._engine.begin() as tx:
             acquired = await leases.acquire(tx, limit=limit, seconds=self._lease_seconds, lease=uuid4(), busy=busy)
-            return [await self._restated(tx, one) if one.follows_failure else one for one in acquired]
+            restated = [await self._restated(tx, one) if one.follows_failure else one for one in acquired.leases]
+        return replace(acquired, leases=restated)
 
     async def _restated(self, tx: database.Transaction, lease: Lease) -> Lease:
         """Restate a feedback that follows a final failure, before its first attempt, with the whole position."""

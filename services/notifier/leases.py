@@ -4,6 +4,7 @@ A lease covers one attempt. If its process dies, the lease expires and the same 
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -32,17 +33,49 @@ class Lease:
     """True if the one before failed for good and this was never attempted: it must restate the whole position."""
 
 
-async def acquire(tx: Transaction, *, limit: int, seconds: float, lease: UUID, busy: Sequence[str]) -> list[Lease]:
-    """Lease up to `limit` feedbacks that are due, oldest first, without those for recipients in `busy`."""
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """The leases of one round. `more`: a recipient used its whole share of the round, so more may be due."""
+
+    leases: list[Lease]
+    more: bool
+
+
+async def acquire(tx: Transaction, *, limit: int, seconds: float, lease: UUID, busy: Sequence[str]) -> Acquired:
+    """Lease up to `limit` feedbacks that are due, without those for recipients in `busy`.
+
+    Recipients get equal shares, those that have waited longest first; of each recipient the oldest first.
+    """
     result = await tx.execute(_ACQUIRE, {"limit": limit, "seconds": seconds, "lease": lease, "busy": list(busy)})
-    return [_lease_of(row, lease) for row in result]
+    rows = result.all()
+    by_recipient = Counter(row.recipient for row in rows)
+    return Acquired(
+        [_lease_of(row, lease) for row in rows], any(by_recipient[row.recipient] >= row.share for row in rows)
+    )
 
 
-_ACQUIRE = text("""
-    with due as (
-        select person_key, reference, recipient, channel from notifier.conversation
-        where due_at <= now() and recipient <> all(cast(:busy as text[]))
-        order by due_at limit :limit for update skip locked
+RECIPIENTS = """recipients (recipient, due_at) as (
+        (select recipient, due_at from notifier.conversation where due_at is not null order by recipient, due_at limit 1)
+        union all
+        select next.recipient, next.due_at from recipients cross join lateral (
+            select recipient, due_at from notifier.conversation
+            where due_at is not null and recipient > recipients.recipient order by recipient, due_at limit 1
+        ) as next
+    )"""
+"""Common table expression for `with recursive`: each recipient that waits, with its earliest time, by one index search each."""
+
+_ACQUIRE = text(f"""
+    with recursive {RECIPIENTS}, open as materialized (
+        select recipient from recipients where due_at <= now() and recipient <> all(cast(:busy as text[]))
+        order by due_at limit :limit
+    ), fair as materialized (
+        select greatest(cast(:limit as bigint) / greatest(count(*), 1), 1) as share from open
+    ), due as materialized (
+        select first.*, fair.share from fair cross join open cross join lateral (
+            select person_key, reference, recipient, channel from notifier.conversation
+            where recipient = open.recipient and due_at <= now()
+            order by due_at limit fair.share for update skip locked
+        ) as first
     ), claimed as (
         update notifier.conversation as held
         set lease = :lease, due_at = clock_timestamp() + make_interval(secs => :seconds), attempts = held.attempts + 1,
@@ -50,13 +83,15 @@ _ACQUIRE = text("""
         from due
         where held.person_key = due.person_key and held.reference = due.reference
           and held.recipient = due.recipient and held.channel = due.channel
-        returning held.*
+        returning held.*, due.share
     )
-    select claimed.person_key, claimed.reference, claimed.recipient, claimed.channel, claimed.attempts, claimed.failed_before,
+    select claimed.share,
+           claimed.person_key, claimed.reference, claimed.recipient, claimed.channel, claimed.attempts, claimed.failed_before,
            feedback.feedback_id, feedback.correlation_id, feedback.caused_by, feedback.body, feedback.ids, feedback.traceparent
     from claimed join notifier.feedback as feedback
       on feedback.person_key = claimed.person_key and feedback.reference = claimed.reference
-     and feedback.recipient = claimed.recipient and feedback.channel = claimed.channel and feedback.ordinal = claimed.next""")
+     and feedback.recipient = claimed.recipient and feedback.channel = claimed.channel
+     and feedback.ordinal = claimed.next""")  # noqa: S608 - a constant
 
 
 def _lease_of(row: Any, lease: UUID) -> Lease:
@@ -85,9 +120,11 @@ async def since_accepted(tx: Transaction, lease: Lease) -> tuple[Feedback, list[
         text("""
             select feedback_id, content from notifier.feedback
             where person_key = :key and reference = :reference and recipient = :recipient and channel = :channel
-              and (feedback_id = :id or state = 'failed' and ordinal > coalesce(
-                    (select max(ordinal) from notifier.feedback where person_key = :key and reference = :reference
-                     and recipient = :recipient and channel = :channel and state = 'accepted'), 0))
+              and (feedback_id = :id or state = 'failed')
+              and ordinal <= (select ordinal from notifier.feedback where person_key = :key and feedback_id = :id)
+              and ordinal > coalesce(
+                    (select ordinal from notifier.feedback where person_key = :key and reference = :reference
+                     and recipient = :recipient and channel = :channel and state = 'accepted' order by ordinal desc limit 1), 0)
             order by ordinal"""),
         {**_key(lease), "id": lease.request.feedback_id},
     )

@@ -11,10 +11,11 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from schemas.events import CaseEvent, Event
+from schemas.events import CaseEvent, CommandRefused, Event
 from schemas.model import OnsCode, PersonKey, Reference
-from services.messaging.cloudevents import KafkaRecord, value_of
-from services.router.decide.aggregate import Index, Loaded, PersonAggregate
+from services.messaging import dead_letters
+from services.messaging.cloudevents import OWN_HEADERS, KafkaRecord, value_of
+from services.router.decide.aggregate import PersonAggregate
 from services.router.decide.matching import Description
 from services.router.decide.model import (
     CaseRecord,
@@ -38,7 +39,11 @@ InputIdentity = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """Event or command to apply, with its record. `message_group`: group that waits if this becomes a dead letter."""
+    """Event or command to apply, with its record. `message_group`: group that waits if this becomes a dead letter.
+
+    `event.data` is a CommandRefused if the record is not a valid command but can be answered: the input is the refusal, and its id
+    derives from headers and value, so that only the same record is a duplicate of it.
+    """
 
     record: KafkaRecord
     event: Event
@@ -120,7 +125,7 @@ async def record_inputs(tx: Transaction, inputs: Sequence[Input], now: datetime,
         "ids": [one.event.id for one in inputs],
         "types": [one.event.data.TYPE for one in inputs],
         "correlations": [one.event.correlation_id for one in inputs],
-        "headers": [_headers(one.record) for one in inputs],
+        "headers": [_headers(one) for one in inputs],
         "values": [one.record.value for one in inputs],
     }
     rows = await tx.execute(_INSERT_INPUTS, {**columns, "now": now, "directory": directory})
@@ -137,19 +142,30 @@ _INSERT_INPUTS = text("""
     on conflict do nothing returning person_key, topic, id""")
 
 
-def _headers(record: KafkaRecord) -> str:
-    """Return the CloudEvents headers and the trace context as JSON.
+def _headers(one: Input) -> str:
+    """Return the CloudEvents headers and the trace context as JSON; those of a refused record as dead letters store them.
 
     Other headers may hold any text and are not stored.
     """
-    own = [(name, value) for name, value in record.headers if value is not None and name.startswith(_OWN)]
-    headers = {name: value.decode() for name, value in own}
-    if context := tracing.extract(record.headers):
+    if isinstance(one.event.data, CommandRefused):
+        return dead_letters.encode_headers(own_headers(one.record))
+    headers = {name: value.decode() for name, value in own_headers(one.record) if value is not None}
+    if context := tracing.extract(one.record.headers):
         headers[tracing.HEADER] = context
     return json.dumps(headers)
 
 
-_OWN = ("ce_", "content-type")
+def own_headers(record: KafkaRecord) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers of a record that are ours."""
+    return tuple((name, value) for name, value in record.headers if name.startswith(OWN_HEADERS))
+
+
+def stored_headers(headers: str) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers of a stored input."""
+    found = json.loads(headers)
+    if isinstance(found, list):
+        return dead_letters.decode_headers(headers)
+    return tuple((name, value.encode()) for name, value in found.items())
 
 
 async def was_applied(tx: Transaction, one: Input) -> bool:
@@ -163,7 +179,9 @@ _SELECT_INPUT = text("""
 
 
 async def forget_inputs(tx: Transaction, inputs: Sequence[Input]) -> None:
-    """Delete the stored inputs of dead letters, so that they can be applied when resubmitted."""
+    """Delete the stored inputs of dead letters, and of what is applied in a later transaction."""
+    if not inputs:
+        return
     keys, topics, ids = ([one.identity[place] for one in inputs] for place in range(3))
     await tx.execute(_DELETE_INPUTS, {"keys": keys, "topics": topics, "ids": ids})
 
@@ -175,49 +193,6 @@ _DELETE_INPUTS = text("""
 
 
 # ---- state ----------------------------------------------------------------------------------------------------------
-
-
-async def read(tx: Transaction, keys: Mapping[PersonKey, KeyTally]) -> dict[PersonKey, PersonAggregate]:
-    """Return the state under these keys, which have these tallies."""
-    if not keys:
-        return {}
-    found = [(await tx.execute(query, {"keys": list(keys)})).all() for query in (_PERSONS, _CASES, _REFERRALS)]
-    persons, cases, referrals = (
-        {key: [row for row in rows if row.person_key == key] for key in keys} for rows in found
-    )
-    return {
-        key: PersonAggregate(key, tally=tally).with_loaded(_loaded(persons[key], cases[key], referrals[key]))
-        for key, tally in keys.items()
-    }
-
-
-def _loaded(persons: Sequence[Any], cases: Sequence[Any], referrals: Sequence[Any]) -> Loaded:
-    index, records = Index(), [(ReferralRecord.model_validate_json(row.state), row.category) for row in referrals]
-    for record, _ in records:
-        index.count_description(Description.of(record.referral.person), record.person_no, 1)
-    return Loaded(
-        {
-            row.person_no: (PersonRecord.model_validate_json(row.state), PersonTally(row.referrals, row.verified))
-            for row in persons
-        },
-        {
-            row.case_id: (CaseRecord.model_validate_json(row.state), CaseTally.model_validate_json(row.tally))
-            for row in cases
-        },
-        [(record, Category(*json.loads(category)) if category else None) for record, category in records],
-        index.described,
-    )
-
-
-_PERSONS = text("""
-    select person_key, person_no, referrals, verified, state::text as state from router.person
-    where person_key = any(cast(:keys as text[]))""")
-_CASES = text("""
-    select person_key, case_id, tally::text as tally, state::text as state from router."case"
-    where person_key = any(cast(:keys as text[]))""")
-_REFERRALS = text("""
-    select person_key, category, state::text as state from router.referral
-    where person_key = any(cast(:keys as text[])) order by received_at, reference""")
 
 
 async def districts(tx: Transaction, postcodes: Iterable[str | None]) -> dict[str, OnsCode]:
@@ -240,6 +215,8 @@ class Changed:
     persons: list[tuple[PersonKey, PersonRecord, PersonTally]] = field(default_factory=list)
     cases: list[tuple[PersonKey, CaseRecord, CaseTally]] = field(default_factory=list)
     referrals: list[tuple[PersonKey, ReferralRecord, Category | None]] = field(default_factory=list)
+    released: list[tuple[PersonKey, int]] = field(default_factory=list)
+    """Persons whose reported death was withdrawn."""
 
     def add(self, before: PersonAggregate, after: PersonAggregate) -> None:
         """Add the records that differ between `before` and `after`."""
@@ -248,6 +225,11 @@ class Changed:
             (key, new, persons[number])
             for number, new in after.persons.items()
             if before.persons.get(number) is not new or before.person_tallies[number] != persons[number]
+        ]
+        self.released += [
+            (key, number)
+            for number, old in before.persons.items()
+            if old.check_before_contact and not after.persons[number].check_before_contact
         ]
         self.cases += [
             (key, new, cases[case_id])
@@ -265,6 +247,9 @@ async def write(tx: Transaction, changed: Changed, now: datetime, triage: str) -
     """Store what changed; a case whose home hub is `triage` is stored without a home hub."""
     if changed.persons:
         await tx.execute(_WRITE_PERSONS, {"now": now, **_person_columns(changed.persons)})
+    if changed.released:
+        keys, numbers = zip(*changed.released, strict=True)
+        await tx.execute(_RELEASE_OVERDUE, {"keys": list(keys), "numbers": list(numbers)})
     if changed.cases:
         await tx.execute(_WRITE_CASES, {"now": now, "triage": triage, **_case_columns(changed.cases)})
     if changed.referrals:
@@ -397,28 +382,39 @@ class ExpectedDischarge:
 async def take_overdue(tx: Transaction, today: date, limit: int) -> list[ExpectedDischarge]:
     """Return referrals whose discharge is overdue, lock their person keys, and mark them as taken.
 
-    Left out: person keys that another transaction has locked, and persons whose death is reported or confirmed.
+    Left out: person keys that another transaction has locked, and persons whose death is reported or confirmed; their referrals are
+    set aside until the report is withdrawn, so that no later round reads them.
     """
-    rows = await tx.execute(_TAKE_OVERDUE, {"today": today, "limit": limit})
+    while True:
+        rows = (await tx.execute(_TAKE_OVERDUE, {"today": today, "limit": limit})).all()
+        due = [row for row in rows if not row.held]
+        if due or not rows:
+            break
     return [
         ExpectedDischarge(row.person_key, row.reference, row.correlation_id, row.overdue_on - OVERDUE_AFTER)
-        for row in rows
+        for row in due
     ]
 
 
 _TAKE_OVERDUE = text("""
     with due as (
-        select referral.person_key, referral.reference, referral.overdue_on
-        from router.referral join router.person_key as locked on locked.person_key = referral.person_key
-        where referral.overdue_on <= cast(:today as date) and not exists (
+        select referral.person_key, referral.reference, referral.overdue_on, exists (
             select from router.person where person.person_key = referral.person_key and person.person_no = referral.person_no
-                and person.state ?| array['death_reported_by', 'death_confirmed'])
+                and person.state ?| array['death_reported_by', 'death_confirmed']) as held
+        from router.referral join router.person_key as locked on locked.person_key = referral.person_key
+        where referral.overdue_on <= cast(:today as date) and not referral.overdue_held
         order by referral.overdue_on limit :limit
         for update of locked skip locked
     )
-    update router.referral set overdue_on = null from due
+    update router.referral set overdue_on = case when due.held then referral.overdue_on end, overdue_held = due.held from due
     where referral.person_key = due.person_key and referral.reference = due.reference and referral.overdue_on = due.overdue_on
-    returning due.person_key, due.reference, referral.correlation_id, due.overdue_on""")
+    returning due.person_key, due.reference, referral.correlation_id, due.overdue_on, due.held""")
+
+
+_RELEASE_OVERDUE = text("""
+    update router.referral set overdue_held = false
+    from unnest(cast(:keys as text[]), cast(:numbers as integer[])) as released (person_key, person_no)
+    where referral.person_key = released.person_key and referral.person_no = released.person_no and referral.overdue_held""")
 
 
 # ---- history --------------------------------------------------------------------------------------------------------

@@ -24,13 +24,29 @@ from services.runtime.settings import Settings
 POLL_TIMEOUT_SECONDS = 5.0
 """Time limit for each server; then it counts as unreachable."""
 
-ROW_COUNT_LIMIT = 10_001
-"""Maximum number of unpublished rows that are counted, so that a long queue does not cost more."""
+ROW_COUNT_LIMIT = 1_000
+"""Maximum number of rows of one kind that are counted, so that a long queue does not cost more."""
+
+QUEUE_COUNT_LIMIT = 100
+"""Maximum number of unpublished rows that are counted of each topic and shard."""
 
 T = TypeVar("T")
 
 BacklogQuery = Callable[[Transaction], Awaitable[bool]]
 """Query of a service on its own tables, which sets its own metrics; returns True if work is due now."""
+
+
+def outbox_queues(schema: str) -> str:
+    """Return the common table expression `queue (shard, target)` for `with recursive`: each shard and topic with unpublished rows."""
+    return f"""queue (shard, target) as (
+        (select shard, target from {schema}.outbox where published_at is null order by shard, target limit 1)
+        union all
+        select next.shard, next.target from queue cross join lateral (
+            select shard, target from {schema}.outbox
+            where published_at is null and (shard, target) > (queue.shard, queue.target)
+            order by shard, target limit 1
+        ) as next
+    )"""  # noqa: S608 - schema names are constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +169,14 @@ class BacklogMonitor:
     async def _unpublished(self, connection: Transaction) -> dict[str, int]:
         result = await connection.execute(
             text(f"""
-                select target, count(*), extract(epoch from clock_timestamp() - min(created_at))
-                from (select target, created_at from {self._schema}.outbox
-                      where published_at is null order by id limit {ROW_COUNT_LIMIT}) as waiting
-                group by target""")  # noqa: S608 - the schema is a constant
+                with recursive {outbox_queues(self._schema)}
+                select target, sum(waiting.rows), max(waiting.age) from queue cross join lateral (
+                    select count(*) as rows, extract(epoch from clock_timestamp() - min(created_at)) as age
+                    from (select created_at from {self._schema}.outbox
+                          where published_at is null and shard = queue.shard and target = queue.target
+                          order by id limit {QUEUE_COUNT_LIMIT}) as first
+                ) as waiting
+                where waiting.rows > 0 group by target""")  # noqa: S608 - the schema is a constant
         )
         rows = [(str(target), int(count), float(age)) for target, count, age in result]
         metrics.UNPUBLISHED.set(sum(count for _, count, _ in rows))
@@ -165,7 +185,10 @@ class BacklogMonitor:
 
     async def _quarantined(self, connection: Transaction) -> None:
         result = await connection.execute(
-            text(f"select reason, count(*) from {self._schema}.dead_letter where resolved_at is null group by reason")  # noqa: S608 - the schema is a constant
+            text(f"""
+                select reason, count(*) from (
+                    select reason from {self._schema}.dead_letter where resolved_at is null limit {ROW_COUNT_LIMIT}
+                ) as counted group by reason""")  # noqa: S608 - the schema is a constant
         )
         kinds: Counter[str] = Counter()
         for reason, count in result:

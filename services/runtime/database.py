@@ -4,12 +4,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from aiokafka.errors import KafkaError
+from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 Transaction = AsyncConnection
 """A connection inside `async with engine.begin() as tx`."""
+
+SERVICE_ROLES = {name: f"lightbulb_{name}" for name in ("intake", "router", "notifier")}
+"""The PostgreSQL role of each service. The planner's rules are set on the roles (infra/database/roles.py)."""
 
 R = TypeVar("R")
 
@@ -24,16 +28,19 @@ def connect(url: str, *, pool: int = 10, timeout: float | None = 40) -> AsyncEng
     """Return an engine whose errors carry no parameters.
 
     The timeouts of its sessions release their locks if this process hangs. `timeout`: seconds that the client waits for one
-    statement; None, for tools, sets no limit for statements and transactions.
+    statement; None, for tools, sets no limit for statements and transactions. Sessions of other roles than the services' plan each
+    statement for its values.
     """
     limits = {
         "application_name": "lightbulb",
-        "jit": "off",
-        "plan_cache_mode": "force_custom_plan",  # a generic plan made for an empty table would later scan all of it
         "lock_timeout": "8s",
         "statement_timeout": "30s",
         "idle_in_transaction_session_timeout": "8s",
     }
+    if (
+        make_url(url).username not in SERVICE_ROLES.values()
+    ):  # a generic plan without rules, made for an empty table, would scan
+        limits |= {"jit": "off", "plan_cache_mode": "force_custom_plan"}
     if timeout is None:
         limits |= {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
     return create_async_engine(

@@ -60,13 +60,18 @@ BATCH_RETRIES = Counter(
     "lightbulb_batch_retries", "Attempts at a batch that ended with a transient error", ["error"], registry=REGISTRY
 )
 DEAD_LETTERS = Gauge(
-    "lightbulb_dead_letters", "Unresolved dead letters, by kind of reason", ["reason"], registry=REGISTRY
+    "lightbulb_dead_letters",
+    "Unresolved dead letters, by kind of reason (1,000: or more)",
+    ["reason"],
+    registry=REGISTRY,
 )
 
 # ---- the outbox ------------------------------------------------------------------------------------------------------
 
 UNPUBLISHED = Gauge(
-    "lightbulb_outbox_unpublished", "Events of the outbox not yet on Kafka (10,001: or more)", registry=REGISTRY
+    "lightbulb_outbox_unpublished",
+    "Events of the outbox not yet on Kafka; at most 100 are counted of each topic and shard",
+    registry=REGISTRY,
 )
 OLDEST_UNPUBLISHED = Gauge(
     "lightbulb_outbox_oldest_age_seconds", "Age of the oldest unpublished event; 0 if none", registry=REGISTRY
@@ -87,11 +92,16 @@ PRODUCERS_REPLACED = Counter(
 
 # ---- feedback --------------------------------------------------------------------------------------------------------
 
-FEEDBACK = Gauge("lightbulb_feedback", "Feedback that is waiting, or has failed finally", ["state"], registry=REGISTRY)
+FEEDBACK = Gauge(
+    "lightbulb_feedback",
+    "Feedback that is waiting, or was composed in the last 7 days and has failed finally (1,000: or more)",
+    ["state"],
+    registry=REGISTRY,
+)
 OLDEST_UNDELIVERED = Gauge(
     "lightbulb_feedback_oldest_age_seconds", "Age of the oldest feedback that is waiting; 0 if none", registry=REGISTRY
 )
-DUE = Gauge("lightbulb_feedback_due", "Conversations whose next feedback may go now", registry=REGISTRY)
+DUE = Gauge("lightbulb_feedback_due", "Recipients that feedback may go to now", registry=REGISTRY)
 ATTEMPTS = Counter(
     "lightbulb_feedback_attempts",
     "Delivery attempts, by outcome",

@@ -19,7 +19,8 @@ class Settings(BaseSettings):
 
     database: str = Field(
         pattern=r"^postgresql\+asyncpg://",
-        description="PostgreSQL, as postgresql+asyncpg://user:password@host:port/database",
+        description="PostgreSQL, as postgresql+asyncpg://user:password@host:port/database. The user of a process is the role of its"
+        " service: lightbulb_intake, lightbulb_router or lightbulb_notifier",
     )
     kafka: str = Field(min_length=3, description="Kafka bootstrap servers, as host:port,host:port")
     secret_file: Path = Field(

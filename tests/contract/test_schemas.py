@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # s
 from infra.docgen.contracts import __main__ as command
 from infra.docgen.contracts import baseline, files
 from infra.docgen.contracts.json_schemas import CANONICAL, DEFINITIONS, bundle, every_schema, published, schema_id
-from schemas.events import ALL_TYPES
+from schemas.events import ALL_TYPES, COMMANDS
 from tests.schemas.contracts import FOLDER, committed, resolved
 
 every_contract = pytest.mark.parametrize("name", published())
@@ -85,6 +85,27 @@ def test_every_field_of_a_contract_is_described(name: str) -> None:
 @every_contract
 def test_a_reader_accepts_fields_that_a_contract_does_not_name(name: str) -> None:
     assert [value for key, value in _members(resolved(name)) if key == "additionalProperties"] == []
+
+
+@every_contract
+def test_the_codes_of_an_event_are_open_and_those_of_a_command_closed(name: str) -> None:
+    definitions, waiting, seen = bundle()["$defs"], [bundle()["contracts"][name]["$ref"]], set()
+    while waiting:
+        seen.add(reference := waiting.pop())
+        waiting += _references(definitions[reference.removeprefix("#/$defs/")]) - seen
+    members = [one for reference in seen for one in _members(definitions[reference.removeprefix("#/$defs/")])]
+    keys = {key for key, value in members if key in ("enum", "examples") and isinstance(value, list)}
+    assert keys <= ({"enum"} if name in COMMANDS else {"examples"})
+
+
+def test_an_unknown_code_is_valid_in_an_event_and_not_in_a_command() -> None:
+    ended = {"reference": "LB-1", "needs": ["hoarding"]}
+    data = {"case_id": "c", "person_key": "k", "expected_version": 1, "ended": [ended], "reason": "a-code-of-2027"}
+    position = {"status": "a-code-of-2027", "business_status": "x", "pathway": "x", "directory_version": "x"}
+    event = Draft202012Validator(resolved("uk.lightbulb.case.cancelled.v1"))
+    assert event.is_valid({**data, "case": position})
+    assert not Draft202012Validator(resolved("uk.lightbulb.case.cancel.v1")).is_valid(data)
+    assert Draft202012Validator(resolved("uk.lightbulb.case.cancel.v1")).is_valid({**data, "reason": "other"})
 
 
 def test_the_files_are_the_same_on_every_machine() -> None:

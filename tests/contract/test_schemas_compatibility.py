@@ -28,6 +28,7 @@ THING: Schema = {
         "count": {"type": "integer", "minimum": 0, "maximum": 10, "default": 0},
         "on": {"anyOf": [{"type": "string", "format": "date"}, {"type": "null"}], "default": None},
         "inner": {"anyOf": [{"$ref": "#/$defs/Inner"}, {"type": "null"}], "default": None},
+        "state": {"type": "string", "examples": ["a", "b"]},
         "said": {"$ref": "#/$defs/Inner", "default": {"note": None}, "description": "With a default of its own"},
     },
     "$defs": {
@@ -62,6 +63,7 @@ BREAK_EVERYBODY: dict[str, Change] = {
     "a field is a list now": lambda t: t["properties"].update(name={"type": "array", "items": field(t, "name")}),
     "none is no longer taken": lambda t: field(t, "code")["anyOf"].pop(1),
     "a code is removed": lambda t: t["$defs"]["Kind"]["enum"].remove("b"),
+    "a known code of an open list is removed": lambda t: field(t, "state").update(examples=["a"]),
     "free text becomes codes": lambda t: t["properties"].update(name={"type": "string", "enum": ["x"]}),
     "a text must be longer": lambda t: field(t, "name").update(minLength=2),
     "a text must be shorter": lambda t: field(t, "name").update(maxLength=29),
@@ -96,6 +98,7 @@ BREAK_OLD_READERS: dict[str, Change] = {
 
 NOTED: dict[str, Change] = {
     "one more code": lambda t: t["$defs"]["Kind"]["enum"].append("c"),
+    "one more known code of an open list": lambda t: field(t, "state").update(examples=["a", "b", "c"]),
     "a longer text": lambda t: field(t, "name").update(maxLength=31),
     "a text without bound": lambda t: field(t, "name").pop("maxLength"),
     "a longer list": lambda t: field(t, "kinds").update(maxItems=50),

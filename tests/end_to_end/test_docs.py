@@ -34,6 +34,7 @@ from services.intake.translators import form
 from services.reference import directory, partners, yaml_files
 from services.reference.partners import PartnerCredentials, PartnersFile
 from services.runtime import metrics
+from services.runtime.database import SERVICE_ROLES
 from services.runtime.settings import CHECKOUT
 from tests.end_to_end import commands, pages
 from tests.end_to_end.conftest import Walk
@@ -292,7 +293,7 @@ def test_every_setting_and_metric_that_a_page_names_exists(page: Path) -> None:
     measured |= {sample.name for metric in metrics.REGISTRY.collect() for sample in metric.samples}
     measured |= {f"{metric.name}_total" for metric in metrics.REGISTRY.collect() if metric.type == "counter"}
     assert set(re.findall(r"\bLIGHTBULB_[A-Z_]*[A-Z]", text)) <= commands.SETTINGS
-    assert set(re.findall(r"`(lightbulb_[a-z_]+)\b", text)) <= measured
+    assert set(re.findall(r"`(lightbulb_[a-z_]+)\b", text)) <= measured | set(SERVICE_ROLES.values())
 
 
 def test_every_log_event_and_field_that_the_operating_page_names_is_in_the_code() -> None:

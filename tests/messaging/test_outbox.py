@@ -68,6 +68,21 @@ async def test_a_failing_topic_does_not_delay_others(engine: AsyncEngine, bootst
     assert [number for _, number in await everything_on(bootstrap, topic)] == list(range(1, 101))
 
 
+async def test_topics_share_a_round_equally_without_a_paused_one(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "ROUND", 8)
+    await put(engine, *(OutboxMessage("long", an_event("person", number)) for number in range(1, 31)))
+    await put(engine, OutboxMessage("short", an_event("person", 1)))
+    async with engine.begin() as tx:
+        rows = await outbox.unpublished(tx, "tried", range(outbox.SHARDS), [])
+        others = await outbox.unpublished(tx, "tried", range(outbox.SHARDS), ["long"])
+    assert [(row.id, row.target) for row in rows] == [(1, "long"), (2, "long"), (3, "long"), (4, "long"), (31, "short")]
+    assert outbox.has_more(rows)
+    assert [row.target for row in others] == ["short"]
+    assert not outbox.has_more(others)
+
+
 async def test_a_failing_record_delays_only_later_records_of_the_person(
     engine: AsyncEngine, bootstrap: str, topic: str
 ) -> None:

@@ -7,6 +7,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.operations import queries
+from infra.operations.queries import Filters
 from schemas.events import CaseAssigned, Event, ReferralContext
 from services.messaging.cloudevents import KafkaRecord
 from services.notifier import compose as decisions
@@ -22,6 +24,7 @@ from tests.notifier.builders import (
     the_recipients,
 )
 from tests.notifier.running import a_notifier, rows
+from tests.operations.operator_actions import discard
 
 FEEDBACK = "select * from notifier.feedback order by reference, recipient, ordinal"
 PARKED = "select * from notifier.dead_letter order by id"
@@ -196,10 +199,7 @@ async def test_later_events_of_a_referral_wait_for_an_event_of_an_unknown_versio
         await notifier.receiver.receive([unknown])
         await notifier.receiver.receive(life[1:])
         assert await rows(engine, FEEDBACK) == []
-        async with engine.begin() as tx:
-            await tx.execute(
-                text("update notifier.dead_letter set resolved_at = now(), resolution = 'discarded' where not waiting")
-            )
+        await discard(engine, (await queries.find(engine, Filters()))[:1])
         await notifier.receiver.release()
     assert [row.feedback_type for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
 
@@ -211,8 +211,7 @@ async def test_a_discarded_event_gives_no_feedback_even_if_it_is_redelivered(
     again = dataclasses.replace(life[1], offset=9001)
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         await notifier.receiver.receive(life[:2])
-        async with engine.begin() as tx:
-            await tx.execute(text("update notifier.dead_letter set resolved_at = now(), resolution = 'discarded'"))
+        await discard(engine, await queries.find(engine, Filters()))
         monkeypatch.undo()
         await notifier.receiver.receive([life[1], again, life[2]])
     assert [row.caused_by for row in await rows(engine, FEEDBACK)] == ["poor-3"]

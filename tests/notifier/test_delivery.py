@@ -3,12 +3,13 @@
 import asyncio
 import json
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.notifier import delivery
+from services.notifier import delivery, leases
 from services.notifier.channels import LONGEST_PAUSE, Delivered, DeliveryRequest, Outcome, pause_before
 from services.notifier.channels.fhir_endpoint import FhirEndpoint
 from tests.notifier.builders import GP, GP_MAILBOX, a_life, by_first_contact_for_gp, by_gp, the_recipients
@@ -167,13 +168,34 @@ async def test_a_process_that_lost_its_lease_records_nothing(engine: AsyncEngine
     gp.first(Answer(503))
     async with a_notifier(engine, the_recipients({GP: gp.url}), delivering=False) as notifier:
         await notifier.receive(a_life(by_gp(), "life")[1])
-        [claimed] = await notifier.delivery._acquire_leases(10)
+        [claimed] = (await notifier.delivery._acquire_leases(10)).leases
         async with engine.begin() as tx:
             await tx.execute(text("update notifier.conversation set lease = gen_random_uuid()"))
         now = datetime.now(UTC)
         await notifier.delivery._mark([delivery.Attempt(claimed, Delivered(), now, now)])
     assert await rows(engine, ACCEPTED) == []
     assert await rows(engine, EVENTS) == []
+
+
+async def test_recipients_share_the_leases_of_a_round_equally_without_a_busy_one(engine: AsyncEngine) -> None:
+    recipients = the_recipients({GP: "http://127.0.0.1:1", GP_MAILBOX: "http://127.0.0.1:1"})
+    async with a_notifier(engine, recipients, delivering=False) as notifier:
+        for number in range(5):
+            await notifier.receive(
+                a_life(by_gp(reference=f"LB-{number:04}-0000-0000"), f"life-{number}", f"{number:032x}")[1]
+            )
+    async with engine.begin() as tx:
+        await tx.execute(
+            text("update notifier.conversation set recipient = 'other' where person_key = :key"), {"key": f"{4:032x}"}
+        )
+        await tx.execute(
+            text("update notifier.feedback set recipient = 'other' where person_key = :key"), {"key": f"{4:032x}"}
+        )
+        shared = await leases.acquire(tx, limit=4, seconds=30, lease=uuid4(), busy=[])
+        rest = await leases.acquire(tx, limit=4, seconds=30, lease=uuid4(), busy=[GP])
+    assert sorted(lease.conversation.recipient for lease in shared.leases) == [GP, GP, "other"]
+    assert shared.more
+    assert rest == leases.Acquired([], more=False)
 
 
 async def test_a_slow_recipient_does_not_delay_others(

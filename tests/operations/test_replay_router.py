@@ -1,6 +1,7 @@
 """A replay rebuilds the stored state from batches, two processes, edits, clocks, directories and postcodes, and reports differences."""
 
 import asyncio
+import dataclasses
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -14,14 +15,14 @@ from infra.operations import corrections, queries, replay_router
 from infra.operations.audit_log import Operator
 from infra.operations.queries import Filters
 from infra.operations.replay import CannotReplay
-from schemas.events import DischargeOverdue
+from schemas.events import Accept, DischargeOverdue
 from schemas.model import Reference
 from services.reference import directory as directories
 from services.router import directory_versions
 from services.router.consumer import Batches
 from services.router.decide import lifecycle
 from services.router.overdue import OverdueDischarges
-from tests.builders.events import NOW, a_record, broken, cancelled, received, updated
+from tests.builders.events import NOW, a_command, a_record, broken, cancelled, received, updated, with_header
 from tests.builders.reference_data import DIRECTORY, FOLDER
 from tests.builders.referrals import GP, WARD, a_form, a_referral, a_ward_referral, keys
 from tests.operations.operator_actions import resubmit
@@ -54,6 +55,17 @@ async def test_edited_and_resubmitted_records_are_replayed_as_they_were_applied(
     assert (await proof(engine)).is_equal
     async with engine.connect() as connection:
         assert await connection.scalar(text("select count(*) from router.case_event")) == 3
+
+
+async def test_refused_records_are_replayed_as_they_were_answered(engine: AsyncEngine) -> None:
+    router, key = Router(engine), keys(1)[0]
+    good = a_command("blaby", Accept, "a-case", key=key)
+    faults = [broken(good, b"\xff"), with_header(good, "ce_time", b"\xff"), dataclasses.replace(good, headers=())]
+    await router.apply(*faults, dataclasses.replace(broken(good, good.value[:-1] + b',"by_role":0}'), key=None))
+    found = await proof(engine)
+
+    assert found.is_equal, found.differing
+    assert found.inputs == 4
 
 
 async def test_a_replay_repeats_the_task_of_an_overdue_discharge_and_publishes_nothing_to_the_router(

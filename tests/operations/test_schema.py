@@ -5,13 +5,21 @@ Then review the file.
 """
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
+import pytest
+from sqlalchemy import make_url, text
+
+from infra.database import roles
 from infra.database.migrations import migrate
 from services.runtime import database
+from services.runtime.database import SERVICE_ROLES
 from services.runtime.settings import from_environment
+from tests.conftest import execute
 
 FILE = Path(__file__).with_name("schema.txt")
 
@@ -67,6 +75,42 @@ async def test_migrating_again_changes_nothing(new_database: Callable[[], str]) 
     before = await described(url)
     await asyncio.to_thread(migrate, url)
     assert await described(url) == before
+
+
+async def test_each_service_has_a_login_role_with_the_rules_of_the_planner(new_database: Callable[[], str]) -> None:
+    url = new_database()
+    await asyncio.to_thread(migrate, url)
+    await roles.set_passwords(url)
+    for service in SERVICE_ROLES:
+        engine = database.connect(roles.url_of(url, service), pool=1)
+        async with engine.connect() as tx:
+            shown = {name: await tx.scalar(text(f"show {name}")) for name in roles.RULES}
+            assert await tx.scalar(text(f"select count(*) from {service}.outbox")) == 0
+        await engine.dispose()
+        assert shown == roles.RULES
+
+
+async def test_a_role_that_may_not_create_roles_is_told_the_statements_for_a_superuser(
+    new_database: Callable[[], str],
+) -> None:
+    url, limited = new_database(), f"limited_{uuid4().hex}"
+    await asyncio.to_thread(migrate, url)
+    name = make_url(url).database
+    execute(url, f"create role {limited} login password 'limited'; drop schema intake, router, notifier cascade")
+    execute(
+        url,
+        f"drop table alembic_version; grant all on database {name} to {limited}; grant all on schema public to {limited}",
+    )
+    own = make_url(url).set(username=limited, password="limited").render_as_string(hide_password=False)
+    try:
+        with pytest.raises(roles.RolesMissing) as refused:
+            await asyncio.to_thread(migrate, own)
+        for statement in re.findall(r"^  (.+);$", str(refused.value), re.M):
+            execute(url, statement)
+        await asyncio.to_thread(migrate, own)
+    finally:
+        execute(url, f"drop owned by {limited} cascade; drop role {limited}")
+    assert f"grant {limited} to lightbulb_router" in str(refused.value)
 
 
 if __name__ == "__main__":

@@ -309,14 +309,16 @@ def test_a_command_by_a_hub_that_never_had_the_case_is_refused_as_unknown_case(
     assert story.event_names == []
 
 
-@pytest.mark.parametrize(
-    ("command", "data"), [one for one in ALL if one[0] is not ReportDeath], ids=lambda one: getattr(one, "__name__", "")
-)
-def test_a_command_older_than_the_last_join_is_stale(command: type[Command], data: dict[str, Any]) -> None:
-    story = accepted().when(received(FORM, a_form())).commanded("blaby", command, on=2, **data)
+@pytest.mark.parametrize(("command", "data"), ALL, ids=NAMES)
+def test_only_a_command_that_decides_on_the_case_as_a_whole_is_stale_on_an_older_version(
+    command: type[Command], data: dict[str, Any]
+) -> None:
+    """A hub's own earlier command counts too: a client that is started again does not take a case off hold."""
+    story = accepted().commanded("blaby", Hold, reason="waiting-list").commanded("blaby", command, on=1, **data)
 
-    assert story.refused is not None
-    assert (story.refused.reason, story.refused.hub_version) == ("stale", 3)
+    stale = story.refused is not None and story.refused.reason == "stale"
+    assert stale == (command in (Accept, Assign, Complete, Reject, Transfer))
+    assert story.refused is None or story.refused.hub_version == 3
 
 
 @pytest.mark.parametrize(("command", "data"), ALL, ids=NAMES)
@@ -339,12 +341,6 @@ def test_commands_to_work_on_a_case_are_refused_before_the_hub_accepts_it(
 
     assert story.refused is not None
     assert story.refused.reason == "impossible"
-
-
-def test_one_command_after_another_on_the_same_version_is_not_stale() -> None:
-    story = accepted().commanded("blaby", Book, visit_at=VISIT).commanded("blaby", Start, on=1)
-
-    assert story.refused is None
 
 
 def test_a_version_that_was_never_sent_is_impossible() -> None:

@@ -260,21 +260,15 @@ async def test_a_command_with_an_unknown_field_is_refused_without_a_dead_letter(
     assert await rows(engine, PARKED_COUNT) == [(0,)]
 
 
-async def test_an_undecodable_command_with_an_unknown_field_becomes_a_dead_letter(engine: AsyncEngine) -> None:
-    await apply(engine, a_record(received(GP, a_referral())))
-    command = a_command("blaby", Accept, await case_id(engine))
-    await apply(
-        engine,
-        broken(command, command.value[:-1].replace(b'"expected_version":1', b'"expected_version":0') + b',"x":1}'),
-    )
+async def test_a_command_with_an_unusable_person_key_becomes_a_dead_letter_in_a_group_of_its_own(
+    engine: AsyncEngine,
+) -> None:
+    record = a_command("blaby", Accept, "case", key="no key")
+    await apply(engine, record)
 
-    assert await rows(engine, PARKED_COUNT) == [(1,)]
-
-
-async def test_commands_with_an_unusable_person_key_become_dead_letters(engine: AsyncEngine) -> None:
-    await apply(engine, a_command("blaby", Accept, "case\x00", key="no key"))
-
-    assert await rows(engine, "select person_key, message_group from router.dead_letter") == [("unknown", "case?")]
+    assert await rows(engine, "select person_key, message_group from router.dead_letter") == [
+        ("unknown", f"hub.blaby.command/0/{record.offset}")
+    ]
 
 
 async def test_replayed_inputs_lead_to_the_same_events(engine: AsyncEngine) -> None:

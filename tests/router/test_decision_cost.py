@@ -14,7 +14,7 @@ from tests.builders.events import cancelled, received, updated
 from tests.builders.referrals import a_person, a_referral
 from tests.router.story import Story
 
-FEW, MANY = 50, 200
+FEW, MANY = 200, 1_000
 
 
 def test_the_work_of_a_decision_does_not_grow_with_the_persons_under_its_key() -> None:

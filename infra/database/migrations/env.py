@@ -6,6 +6,7 @@ import threading
 from alembic import context
 from sqlalchemy import Connection, text
 
+from infra.database import roles
 from services.runtime import database
 
 
@@ -15,6 +16,7 @@ async def _upgrade(url: str) -> None:
         async with engine.begin() as connection:
             await connection.execute(text("set lock_timeout = '60s'"))
             await connection.execute(text("select pg_advisory_xact_lock(hashtext('lightbulb migrate'))"))
+            await roles.ensure(connection)
             await connection.run_sync(_steps)
     finally:
         await engine.dispose()

@@ -29,7 +29,7 @@ def present() -> Schema:
 def without_words(schema: Any) -> Any:
     """Return a schema without its titles and descriptions.
 
-    Properties with these names stay, and so do values of const, enum and default.
+    Properties with these names stay, and so do values of const, enum, examples and default.
     """
     if isinstance(schema, list):
         return [without_words(item) for item in schema]
@@ -45,7 +45,7 @@ def _part(key: str, value: Any) -> Any:
 
 
 WORDS = ("title", "description")
-VALUES = ("default", "const", "enum")
+VALUES = ("default", "const", "enum", "examples")
 NAMED = ("properties", "$defs")
 
 

@@ -2,8 +2,8 @@
 
 - New code reads old data (replay, dead letters, a hub system with old commands): every valid value must stay valid, no
   field may be removed, and the meaning of an absent field may not change.
-- Old readers read new events: every value that is valid now must have been valid, except that codes may be added and
-  upper bounds raised. Readers must expect both (docs/contracts.md), so these are notes.
+- Old readers read new events: every value that is valid now must have been valid, except that codes may be added (events list the
+  known ones as `examples`) and upper bounds raised. Readers must expect both (docs/contracts.md), so these are notes.
 
 Sound rather than complete: a change that cannot be shown to be compatible counts as breaking, and so does an
 unsupported keyword. One convention: no sender writes fields outside the contract, so a new optional field is
@@ -200,6 +200,7 @@ def _inside(written: Part, read: Part, walk: Walk) -> Iterator[SchemaDifference]
             return
         walk = replace(walk, place=read.name, passed=walk.passed | {pair})
     yield from _not_comparable(read, walk)
+    yield from _codes(written.schema, read.schema, walk)
     yield from _compare_limits(written.schema, read.schema, walk)
     yield from _fields(written, read, walk)
     yield from _others(written, read, walk)
@@ -214,6 +215,13 @@ def _not_comparable(read: Part, walk: Walk) -> Iterator[SchemaDifference]:
         yield walk.difference(
             f"keyword {keyword!r} is not supported by infra/docgen/contracts/compatibility.py: add it there first"
         )
+
+
+def _codes(written: Schema, read: Schema, walk: Walk) -> Iterator[SchemaDifference]:
+    """Compare open lists of codes, which are `examples`: our code reads the known codes of old data, and no others."""
+    for code in written.get("examples", ()) if "examples" in read else ():
+        if code not in read["examples"]:
+            yield walk.difference(f"{code!r} is not a known code", only_widens=not walk.keeps)
 
 
 def _compare_limits(written: Schema, read: Schema, walk: Walk) -> Iterator[SchemaDifference]:

@@ -1,15 +1,18 @@
 """JSON Schema (draft 2020-12): a file for each event, each command and the Referral, and their shared definitions.
 
-They are in pydantic's validation mode, as readers need them: a field with a default may be absent.
+They are in pydantic's validation mode, as readers need them: a field with a default may be absent. Lists of codes are closed (`enum`) in
+commands; in events and in the Referral they are open: a text, with the known codes as `examples`.
 """
 
+import json
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from schemas.events import ALL_TYPES
+from schemas.events import ALL_TYPES, COMMANDS
 from schemas.referral import Referral
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -50,7 +53,73 @@ def bundle() -> Schema:
         [(model, "validation") for model in models.values()], schema_generator=Described
     )
     contracts = {name: references[model, "validation"] for name, model in sorted(models.items())}
-    return {"contracts": contracts, "$defs": definitions["$defs"]}
+    commands = {schema["$ref"].removeprefix(LOCAL) for name, schema in contracts.items() if name in COMMANDS}
+    return {"contracts": contracts, "$defs": _with_codes(definitions["$defs"], commands)}
+
+
+# ---- lists of codes: closed in commands, open in everything else ----------------------------------------------------
+
+IN_COMMAND = "InCommand"
+OPEN_LIST = "Open list: a reader accepts other codes than the examples."
+
+
+def _with_codes(definitions: Schema, commands: set[str]) -> Schema:
+    """Return the definitions with open lists of codes, and with closed ones under another name where commands use them."""
+    used = _reached(definitions, commands)
+    listing = {name for name in used - commands if any(map(_lists_codes, _nodes(definitions, name)))}
+    opened = {name: _opened(schema) for name, schema in definitions.items() if name not in commands}
+    closed = {f"{name}{IN_COMMAND}": _closed(definitions[name], listing, name) for name in listing}
+    of_commands = {name: _closed(definitions[name], listing) for name in commands}
+    return dict(sorted({**opened, **closed, **of_commands}.items()))
+
+
+def _reached(definitions: Schema, names: set[str]) -> set[str]:
+    """Return these definitions and all that they refer to."""
+    found: set[str] = set()
+    while names := names - found:
+        found |= names
+        names = {other for name in names for other in _referenced(definitions[name])}
+    return found
+
+
+def _nodes(definitions: Schema, name: str) -> Iterator[Schema]:
+    """Yield every schema in a definition and in those that it refers to."""
+    waiting: list[Any] = [definitions[one] for one in _reached(definitions, {name})]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            yield node
+        waiting += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+
+
+def _lists_codes(node: Schema) -> bool:
+    codes = node.get("enum", [node["const"]] if "const" in node else [])
+    return node.get("type") in ("string", "integer") and bool(codes)
+
+
+def _opened(node: Any) -> Any:
+    """Return a schema whose lists of codes name the known ones as examples of a text."""
+    if isinstance(node, list):
+        return [_opened(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if any("pattern" in choice for choice in node.get("anyOf", ())):
+        return node  # a code next to a text of any value, such as the holder `elsewhere` or a hub
+    if not _lists_codes(node):
+        return {key: _opened(value) for key, value in node.items()}
+    rest = {key: value for key, value in node.items() if key not in ("enum", "const")}
+    described = {"description": f"{node['description']} {OPEN_LIST}"} if "description" in node else {}
+    return rest | described | {"examples": node.get("enum") or [node["const"]]}
+
+
+def _closed(schema: Schema, listing: set[str], name: str | None = None) -> Schema:
+    """Return a definition for commands: it refers to the closed form of each list of codes."""
+    titled = schema | ({"title": f"{name}{IN_COMMAND}"} if name else {})
+    text = json.dumps(titled)
+    for other in listing:
+        text = text.replace(f'"{LOCAL}{other}"', f'"{LOCAL}{other}{IN_COMMAND}"')
+    closed: Schema = json.loads(text)
+    return closed
 
 
 def every_schema() -> dict[str, Schema]:

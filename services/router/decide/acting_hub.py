@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from schemas.case import CaseStatus
-from schemas.events import Assess, CaseEvent, HubCommand, MarkRead, Record, ReportDeath, WithdrawDeathReport
+from schemas.events import CaseEvent, HubCommand
 from schemas.model import HubId, Reference
 from services.reference.directory.model import Hub
 from services.router.decide import disclosure
-from services.router.decide.model import CaseRecord, ReferralRecord, Responsibility, Role
+from services.router.decide.command_rules import RULES, CommandRule
+from services.router.decide.model import CaseRecord, HubCursor, ReferralRecord, Responsibility, Role
 from services.router.decide.transition import Transition
 
 RejectionReason = Literal[
@@ -35,11 +36,12 @@ class CommandRejection:
 
 @dataclass(frozen=True, slots=True)
 class ActingHub:
-    """The commanding hub and its part of the case."""
+    """The commanding hub, its part of the case, and the rule of its command."""
 
     hub: Hub
     case: CaseRecord
     role: Role
+    rule: CommandRule
 
     @property
     def in_stay(self) -> bool:
@@ -74,58 +76,46 @@ def authorise(transition: Transition, command: HubCommand) -> ActingHub | Comman
     cursor = case.cursors.get(hub.id) if case and hub else None
     if case is None or hub is None or cursor is None:
         return CommandRejection("unknown-case", "This hub has never received this case. Check case_id and person_key.")
-    rejection = _reason_to_reject(case, cursor.role, command, cursor.min_expected_version, cursor.version)
-    return rejection or ActingHub(hub, case, cursor.role)
+    rule = RULES[type(command)]
+    return _reason_to_reject(case, cursor, command, rule) or ActingHub(hub, case, cursor.role, rule)
 
 
 def _reason_to_reject(
-    case: CaseRecord, role: Role, command: HubCommand, min_expected_version: int, version: int
+    case: CaseRecord, cursor: HubCursor, command: HubCommand, rule: CommandRule
 ) -> CommandRejection | None:
-    if role == "former":
-        return CommandRejection(
-            "not-permitted",
-            "The case is no longer with this hub, which therefore cannot send commands for it.",
-            version,
-        )
+    if cursor.role == "former":
+        return _refusal(cursor, "not-permitted", _LEFT)
     if case.ended:
-        return CommandRejection("impossible", "The case has ended. Send a new referral for a new need.", version)
-    if command.expected_version < min_expected_version and not isinstance(command, ReportDeath):
-        return CommandRejection(
-            "stale",
-            "The case has changed since expected_version. Read the latest event of the case, then send a new command.",
-            version,
-        )
-    if command.expected_version > version:
-        return CommandRejection(
-            "impossible",
-            "expected_version is higher than the hub_version of the latest event sent to this hub.",
-            version,
-        )
-    if role == "follow-on" and not isinstance(command, _FOLLOW_ON_COMMANDS):
-        return CommandRejection(
-            "not-permitted",
-            "Another hub holds the case. Until this hub is the holder, it can only assess, record, mark as read, and report a death.",
-            version,
-        )
+        return _refusal(cursor, "impossible", "The case has ended. Send a new referral for a new need.")
+    if rule.needs_latest and command.expected_version < cursor.min_expected_version:
+        return _refusal(cursor, "stale", _STALE)
+    if command.expected_version > cursor.version:
+        return _refusal(cursor, "impossible", _NEVER_SENT)
+    if cursor.role not in rule.roles:
+        return _refusal(cursor, "not-permitted", _NOT_THE_HOLDER)
     return None
 
 
-_FOLLOW_ON_COMMANDS = (Assess, Record, MarkRead, ReportDeath, WithdrawDeathReport)
-"""Commands that a hub may send that follows on and does not hold the case."""
+_LEFT = "The case is no longer with this hub, which therefore cannot send commands for it."
+_STALE = "The case has changed since expected_version. Read the latest event of the case, then send a new command."
+_NEVER_SENT = "expected_version is higher than the hub_version of the latest event sent to this hub."
+_NOT_THE_HOLDER = "Another hub holds the case. Until this hub is the holder, it can only assess, record, mark as read, and report a death."
+
+
+def _refusal(cursor: HubCursor, reason: RejectionReason, explanation: str) -> CommandRejection:
+    return CommandRejection(reason, explanation, cursor.version)
 
 
 def reject(acting: ActingHub, reason: RejectionReason, explanation: str) -> CommandRejection:
     """Return a refusal with the current version of the case for this hub."""
-    return CommandRejection(reason, explanation, acting.case.cursors[acting.hub.id].version)
+    return _refusal(acting.case.cursors[acting.hub.id], reason, explanation)
 
 
 def not_accepted(acting: ActingHub) -> CommandRejection | None:
-    """Return a refusal until the hub has accepted the case."""
-    return (
-        None
-        if acting.responsibility.accepted
-        else reject(acting, "impossible", "The hub must accept the case first. Send accept.")
-    )
+    """Return a refusal if the hub must accept the case before it sends this command."""
+    if acting.role not in acting.rule.accepted or acting.responsibility.accepted:
+        return None
+    return reject(acting, "impossible", "The hub must accept the case first. Send accept.")
 
 
 def not_workable(transition: Transition, acting: ActingHub, references: Iterable[Reference]) -> CommandRejection | None:

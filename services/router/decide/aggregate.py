@@ -12,6 +12,7 @@ from typing import Any
 
 from schemas.model import CaseId, PersonKey, Reference
 from services.router.decide.assignment import admitted_on, referred_on
+from services.router.decide.hub_events import MAX_OTHERS
 from services.router.decide.matching import Candidates, Description
 from services.router.decide.model import (
     CaseRecord,
@@ -22,9 +23,6 @@ from services.router.decide.model import (
     PersonTally,
     ReferralRecord,
 )
-
-SHOWN = 50
-"""Number of open referrals of each category, the first by reference, that a decision can read of any case."""
 
 
 @dataclass(slots=True)
@@ -60,9 +58,9 @@ class Standing:
 
     @property
     def first(self) -> set[Reference]:
-        """The referrals that decide, and those that are shown."""
+        """The first referrals by each order; by reference, as many as an event summarises."""
         first_by_order = [order[0][-1] for order in (self.by_referral, self.by_admission) if order]
-        return {*self.by_reference[:SHOWN], *first_by_order}
+        return {*self.by_reference[:MAX_OTHERS], *first_by_order}
 
 
 @dataclass(slots=True)
@@ -121,7 +119,7 @@ class Index:
         for key in description.keys:
             counts = {**self.described.get(key, {})}
             counts[person_no] = counts.get(person_no, 0) + added
-            self.described[key] = {person: count for person, count in counts.items() if count}
+            self.described[key] = {person: count for person, count in counts.items() if count > 0}
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,6 @@ def end(
         case,
         records,
         _audience(transition, case, records),
-        invalidates_pending_commands=True,
         ended=tuple(ended),
         **data,
     )
@@ -116,7 +115,7 @@ def reassign(transition: Transition, case: CaseRecord, notified: Sequence[Referr
     transition.keep(case)
     if not moved and not notified:
         return case
-    return transition.emit(CaseAssigned, case, notified, moved, invalidates_pending_commands=True)
+    return transition.emit(CaseAssigned, case, notified, moved)
 
 
 def end_stays_that_are_over(transition: Transition, case: CaseRecord) -> CaseRecord:
@@ -148,7 +147,7 @@ def _hand_over(transition: Transition, case: CaseRecord) -> CaseRecord:
     concerned = [new for new in records if new != transition.referrals[new.reference]]
     transition.keep(*concerned)
     moved = moved_hubs(transition, before, case)
-    return transition.emit(CaseAssigned, case, concerned, moved, invalidates_pending_commands=True)
+    return transition.emit(CaseAssigned, case, concerned, moved)
 
 
 def _home_after_stay(transition: Transition, case: CaseRecord) -> Responsibility:

@@ -48,7 +48,8 @@ def handle(transition: Transition, command: HubCommand, unknown_fields: Sequence
         return acting
     return (
         _reject_unknown_names(transition, acting, command, unknown_fields)
-        or reading.reject_while_unread(transition, acting, command)
+        or reading.reject_while_unread(transition, acting)
+        or deaths.reject_while_held(transition, acting)
         or _apply(transition, acting, command)
     )
 

@@ -46,7 +46,7 @@ def _announce(transition: Transition, event: type[CaseEvent], case: CaseRecord) 
 
     The conversation of the report would disclose who made it.
     """
-    roles, records = transition.roles(case), transition.open_of(case.case_id)
+    roles, records = transition.roles(case), transition.first_open_of(case)
     seen = {hub: disclosure.visible(records, case, hub, role) for hub, role in roles.items()}
     own = {hub: min(of_hub, key=lambda one: one.reference).correlation_id for hub, of_hub in seen.items() if of_hub}
     return transition.emit(event, case, (), {hub: roles[hub] for hub in own}, conversations=own)
@@ -113,7 +113,7 @@ def _withdraw(transition: Transition, acting: ActingHub) -> CommandRejection | N
 
 def reject_while_held(transition: Transition, acting: ActingHub) -> CommandRejection | None:
     """Return a refusal of a command that plans contact with the person while a reported death is not checked."""
-    if not _person(transition, acting).check_before_contact:
+    if not acting.rule.waits_for_death_check or not _person(transition, acting).check_before_contact:
         return None
     return reject(
         acting,
@@ -133,7 +133,7 @@ def reject_unconfirmed(acting: ActingHub, reason: EndReason) -> CommandRejection
 
 def _reject_without_referral(transition: Transition, acting: ActingHub) -> CommandRejection | None:
     """Return a refusal to a hub that sees no open referral: it may not learn whether a death was reported."""
-    if disclosure.visible(transition.open_of(acting.case.case_id), acting.case, acting.hub.id, acting.role):
+    if transition.count_open(acting.case, acting.hub.id, acting.role):
         return None
     return reject(acting, "not-permitted", "This hub has no open referral of the person.")
 

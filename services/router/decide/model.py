@@ -22,7 +22,7 @@ class HubCursor(Immutable):
 
     version: int
     min_expected_version: int
-    """Oldest version that a command may name: a command that expects an older one is stale."""
+    """Version of its last event other than a snapshot: a command that decides on the case as a whole is stale if it names an older one."""
     role: Role
     restricted: bool = Field(False, exclude_if=not_)
     """The person's data were restricted at that event."""

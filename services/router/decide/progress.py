@@ -18,7 +18,6 @@ from schemas.events import (
 )
 from schemas.model import HubId
 from schemas.referral import DISABLED_FACILITIES_GRANT
-from services.router.decide import deaths
 from services.router.decide.acting_hub import (
     ActingHub,
     CommandRejection,
@@ -71,7 +70,7 @@ def hold(transition: Transition, acting: ActingHub, command: Hold) -> CommandRej
 
 def book(transition: Transition, acting: ActingHub, command: Book) -> CommandRejection | None:
     """Book a Housing MOT visit."""
-    rejection = not_accepted(acting) or deaths.reject_while_held(transition, acting)
+    rejection = not_accepted(acting)
     if rejection is None:
         case = _working(acting, BusinessStatus.MOT_BOOKED)
         emit_to(transition, acting, CaseBooked, case, _at_work(transition, acting), visit_at=command.visit_at)
@@ -80,7 +79,7 @@ def book(transition: Transition, acting: ActingHub, command: Book) -> CommandRej
 
 def start(transition: Transition, acting: ActingHub) -> CommandRejection | None:
     """Start the work."""
-    rejection = not_accepted(acting) or deaths.reject_while_held(transition, acting)
+    rejection = not_accepted(acting)
     begun = (
         acting.responsibility.status is CaseStatus.IN_PROGRESS
         and acting.responsibility.business_status not in _BEFORE_WORK
@@ -124,7 +123,7 @@ def _at_work(transition: Transition, acting: ActingHub) -> list[ReferralRecord]:
 def assess(transition: Transition, acting: ActingHub, command: Assess) -> CommandRejection | None:
     """Record the Housing MOT; each referrer receives the findings on its own referral only."""
     references = {finding.reference for finding in command.findings}
-    rejection = not_workable(transition, acting, references) or _may_work(acting)
+    rejection = not_workable(transition, acting, references) or not_accepted(acting)
     if rejection is None:
         records = _at_work(transition, acting)
         transition.keep(*records)
@@ -135,18 +134,13 @@ def assess(transition: Transition, acting: ActingHub, command: Assess) -> Comman
     return rejection
 
 
-def _may_work(acting: ActingHub) -> CommandRejection | None:
-    """Return a refusal until a holder has accepted; a follow-on may work without accepting during a stay."""
-    return None if acting.role == "follow-on" else not_accepted(acting)
-
-
 def record(transition: Transition, acting: ActingHub, command: Record) -> CommandRejection | None:
     """Record interventions, a grant's stage or a failed contact."""
     rejection = _nothing_recorded(acting, command) or not_workable(
         transition, acting, (i.reference for i in command.interventions)
     )
     if rejection is None and (command.interventions or command.dfg):
-        rejection = _may_work(acting)
+        rejection = not_accepted(acting)
     if rejection is not None:
         return rejection
     updated = [with_interventions(record, command.interventions) for record in _at_work(transition, acting)]

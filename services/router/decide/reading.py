@@ -1,6 +1,6 @@
 """Parts of a referral that no rule understands: a person reads them, and marks the referral as read."""
 
-from schemas.events import Accept, Assign, HubCommand, MarkRead, Transfer
+from schemas.events import MarkRead
 from services.router.decide.acting_hub import ActingHub, CommandRejection, not_workable, reject, served_by
 from services.router.decide.model import NeedsCorrection, ReferralRecord, parts_of
 from services.router.decide.referrals import apply_change, move_to_named_authority, with_needs_of
@@ -47,9 +47,9 @@ def _read(record: ReferralRecord, command: MarkRead) -> ReferralRecord:
     return record.model_copy(update=update)
 
 
-def reject_while_unread(transition: Transition, acting: ActingHub, command: HubCommand) -> CommandRejection | None:
+def reject_while_unread(transition: Transition, acting: ActingHub) -> CommandRejection | None:
     """Return a refusal to accept or move a case before a person has read what no rule understands."""
-    if not isinstance(command, Accept | Assign | Transfer):
+    if not acting.rule.waits_for_reading:
         return None
     if not any(record.unread for record in served_by(transition, acting)):
         return None

@@ -253,7 +253,7 @@ def _open(transition: Transition, record: ReferralRecord, own_assignment: Assign
     )
     case = stays.with_moved(_with_grant(case, record.referral.grant), transition.tally_of(case.case_id))
     case = transition.emit(CaseOpened, case, [record])
-    transition.emit(CaseAssigned, case, [record], transition.roles(case), invalidates_pending_commands=True)
+    transition.emit(CaseAssigned, case, [record], transition.roles(case))
 
 
 def _return_outside(transition: Transition, record: ReferralRecord, own_assignment: Assignment) -> None:
@@ -290,11 +290,9 @@ def _join(transition: Transition, case: CaseRecord, record: ReferralRecord) -> N
     transition.keep(case, record)
     moved = moved_hubs(transition, before, case)
     staying = {hub: role for hub, role in transition.visible_to(case, record).items() if hub not in moved}
-    case = transition.emit(
-        CaseJoined, case, [record], staying, invalidates_pending_commands=True, joined=record.reference
-    )
+    case = transition.emit(CaseJoined, case, [record], staying, joined=record.reference)
     if named is None:
-        transition.emit(CaseAssigned, case, [record], moved, invalidates_pending_commands=True)
+        transition.emit(CaseAssigned, case, [record], moved)
     else:
         _transfer(transition, case, before.home.hub, named, record, moved)
 
@@ -377,7 +375,6 @@ def _transfer(
         case,
         [by, *records],
         moved,
-        invalidates_pending_commands=True,
         from_hub=from_hub,
         to_hub=to_hub,
     )
@@ -408,7 +405,7 @@ def _raise_doubt(transition: Transition, person_no: int, doubt: Doubt) -> None:
         return
     transition.keep(transition.persons[person_no].model_copy(update={"provisional": True}))
     for case in transition.open_cases(person_no):
-        transition.emit(CaseUpdated, case, (), transition.roles(case), invalidates_pending_commands=True)
+        transition.emit(CaseUpdated, case, (), transition.roles(case))
 
 
 # ---- a changed referral ---------------------------------------------------------------------------------------------
@@ -479,7 +476,6 @@ def _refuse_update(transition: Transition, case: CaseRecord, record: ReferralRec
         case,
         [record],
         transition.visible_to(case, record),
-        invalidates_pending_commands=False,
         refused=record.reference,
     )
 
@@ -526,7 +522,6 @@ def apply_change(transition: Transition, record: ReferralRecord, new: ReferralRe
         case,
         [new],
         transition.visible_to(case, new),
-        invalidates_pending_commands=True,
         updated=new.reference,
     )
     reassigned = stay_changed or _is_routed_again(record, new)

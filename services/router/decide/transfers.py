@@ -15,7 +15,7 @@ def assign(transition: Transition, acting: ActingHub, command: Assign) -> Comman
     """Assign the case to the home hub that triage or the hospital team names."""
     directory = transition.context.directory
     to, outside = directory.hub(command.to_hub), directory.authority(command.to_hub)
-    if acting.hub.kind == "locality":
+    if acting.hub.kind not in acting.rule.kinds:
         return reject(acting, "not-permitted", "Only triage and hospital teams can assign. Send transfer instead.")
     if to is None and outside is None:
         return reject(
@@ -41,7 +41,7 @@ def _assign_follow_on(
     records = [with_home_hub(record, to_hub) for record in served_by(transition, acting)]
     transition.keep(*records)
     moved = {**audience(transition, acting), **moved_hubs(transition, acting.case, case)}
-    transition.emit(CaseAssigned, case, records, moved, invalidates_pending_commands=True)
+    transition.emit(CaseAssigned, case, records, moved)
     return None
 
 
@@ -63,9 +63,7 @@ def _assign_from_triage(transition: Transition, acting: ActingHub, to: Hub) -> C
     case = acting.case.model_copy(update={"home": assigned_to(transition, to.id)})
     records = [_requested_at(record, to.id, ()) for record in transition.open_of(case.case_id)]
     transition.keep(*records)
-    transition.emit(
-        CaseAssigned, case, records, moved_hubs(transition, acting.case, case), invalidates_pending_commands=True
-    )
+    transition.emit(CaseAssigned, case, records, moved_hubs(transition, acting.case, case))
     return None
 
 
@@ -83,9 +81,7 @@ def _assign_to_hospital(transition: Transition, acting: ActingHub) -> CommandRej
     transition.keep(*(record.model_copy(update={"nhs_number_checked": True}) for record in unchecked))
     home = acting.case.home.model_copy(update={"assigned_by_person": False})
     case, _ = assign_case(transition, acting.case.model_copy(update={"home": home}))
-    transition.emit(
-        CaseAssigned, case, (), moved_hubs(transition, acting.case, case), invalidates_pending_commands=True
-    )
+    transition.emit(CaseAssigned, case, (), moved_hubs(transition, acting.case, case))
     return None
 
 
@@ -135,9 +131,7 @@ def _transfer_stay(transition: Transition, acting: ActingHub, to: Hub) -> None:
     ]
     transition.keep(*records)
     moved = moved_hubs(transition, acting.case, case)
-    transition.emit(
-        CaseTransferred, case, (), moved, invalidates_pending_commands=True, from_hub=acting.hub.id, to_hub=to.id
-    )
+    transition.emit(CaseTransferred, case, (), moved, from_hub=acting.hub.id, to_hub=to.id)
 
 
 def _transfer_home(transition: Transition, acting: ActingHub, to: Hub) -> None:
@@ -152,9 +146,7 @@ def _transfer_home(transition: Transition, acting: ActingHub, to: Hub) -> None:
     ]
     transition.keep(*records)
     moved = moved_hubs(transition, acting.case, case)
-    transition.emit(
-        CaseTransferred, case, records, moved, invalidates_pending_commands=True, from_hub=acting.hub.id, to_hub=to.id
-    )
+    transition.emit(CaseTransferred, case, records, moved, from_hub=acting.hub.id, to_hub=to.id)
 
 
 def _with_stay_ended(record: ReferralRecord) -> dict[str, object]:

@@ -207,10 +207,6 @@ class Transition:
         counts = ((key, self.index.described.get(key, {}).get(record.person_no, 0)) for key in description.keys)
         return any(count > (key in own) for key, count in counts)
 
-    def of_case(self, case_id: CaseId) -> list[ReferralRecord]:
-        """Return every referral of a case."""
-        return [record for record in self.referrals.values() if record.case_id == case_id]
-
     def emit(
         self,
         event: type[CaseEvent],
@@ -218,13 +214,11 @@ class Transition:
         records: Iterable[ReferralRecord] = (),
         hubs: Mapping[HubId, Role] | None = None,
         *,
-        invalidates_pending_commands: bool = False,
         conversations: Mapping[HubId, str] | None = None,
         **data: Any,
     ) -> CaseRecord:
         """Emit an event of `case` about `records` to `hubs`; store the case and return it with its new versions.
 
-        `invalidates_pending_commands`: commands of these hubs that expect an earlier version become stale.
         `conversations`: correlation ids for single hubs, in place of the trigger's.
         """
         whole = event(
@@ -238,7 +232,7 @@ class Transition:
         contexts = [self._referral_context(one) for one in records if self._may_hear(event, one)]
         messages = {hub: self._for_hub(whole, case, hub, role) for hub, role in (hubs or {}).items()}
         self._add_emitted(hub_events.with_contexts(whole, contexts), messages, conversations or {})
-        case = self._with_cursors(case, messages, invalidates_pending_commands)
+        case = self._with_cursors(case, messages)
         self.keep(case)
         return case
 
@@ -293,7 +287,7 @@ class Transition:
         if complete:
             shown |= {one.reference: one for one in disclosure.visible(self.open_of(case.case_id), case, hub, role)}
         named = [self.referrals[reference] for reference in disclosure.named_in(whole) if reference in self.referrals]
-        others = (one for one in self.representatives_of(case.case_id) if one.reference not in shown)
+        others = (one for one in self.first_open_of(case) if one.reference not in shown)
         return HubView(
             hub=hub,
             role=role,
@@ -325,7 +319,7 @@ class Transition:
         cursors = {hub: cursor for hub, cursor in case.cursors.items() if cursor.role != "former"}
         hubs = {hub: cursor.role for hub, cursor in cursors.items() if self._is_uninformed(case, hub, cursor)}
         if hubs:
-            self.emit(CaseUpdated, case, (), hubs, invalidates_pending_commands=True)
+            self.emit(CaseUpdated, case, (), hubs)
 
     def _is_uninformed(self, case: CaseRecord, hub: HubId, cursor: HubCursor) -> bool:
         """Return True if what a hub sees of the open referrals of a case has changed since its last event."""
@@ -368,14 +362,19 @@ class Transition:
                 touched |= {case.case_id: None for case in self.open_cases(number)}
         return [self.cases[case_id] for case_id in touched if case_id in self.cases]
 
-    def _with_cursors(
-        self, case: CaseRecord, messages: Mapping[HubId, HubMessage], invalidates_pending_commands: bool
-    ) -> CaseRecord:
+    def _with_cursors(self, case: CaseRecord, messages: Mapping[HubId, HubMessage]) -> CaseRecord:
         restricted = self.persons[case.person_no].restricted_access
         cursors = dict(case.cursors)
         for hub, (data, parts) in messages.items():
-            cursors[hub] = _advanced(cursors.get(hub), data, len(parts), restricted, invalidates_pending_commands)
+            cursors[hub] = _advanced(data, len(parts), restricted)
         return case.model_copy(update={"cursors": cursors}) if messages else case
+
+    def first_open_of(self, case: CaseRecord) -> list[ReferralRecord]:
+        """Return open referrals of a case by reference: at least as many as an event summarises, if there are."""
+        most = hub_events.MAX_OTHERS + len(self._changed)
+        categories = self.tally_of(case.case_id).categories
+        first = {one for each in categories for one in self._standing(case.case_id, each).by_reference[:most]}
+        return [self.referrals[reference] for reference in sorted(first)]
 
     def count_open(self, case: CaseRecord, hub: HubId, role: Role) -> int:
         """Return how many open referrals of a case a hub may see."""
@@ -414,14 +413,10 @@ def _same_for_hubs(one: ReferralRecord, other: ReferralRecord) -> bool:
 _FOR_HUBS = ("status", "open_needs", "referral", "in_stay", "hospital_hub", "restricted", "parts_read")
 
 
-def _advanced(
-    before: HubCursor | None, data: CaseEvent, parts: int, restricted: bool, invalidates_pending_commands: bool
-) -> HubCursor:
+def _advanced(data: CaseEvent, parts: int, restricted: bool) -> HubCursor:
     """Return the cursor of a hub after an event and its snapshots."""
     version, role = data.hub_version or 1, data.role or "former"
-    stale = invalidates_pending_commands or before is None or before.role != role
-    earliest = version if stale or before is None else before.min_expected_version
-    return HubCursor(version=version + parts, min_expected_version=earliest, role=role, restricted=restricted)
+    return HubCursor(version=version + parts, min_expected_version=version, role=role, restricted=restricted)
 
 
 # ---- assignment of a case -------------------------------------------------------------------------------------------

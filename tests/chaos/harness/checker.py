@@ -1,6 +1,6 @@
-"""Check the evidence of a run against I1 to I8, without I/O. Shares no code with the services; the rules are those of docs/architecture.md.
+"""Check the evidence of a run against I1 to I9, without I/O. Shares no code with the services; the rules are those of docs/architecture.md.
 
-The invariants of feedback (I5) are in feedback_invariants.py.
+The invariants of feedback (I5) are in feedback_invariants.py, those of bounded work (I9) in bound_invariants.py.
 """
 
 from collections import Counter, defaultdict
@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.chaos.harness import said
+from tests.chaos.harness.bound_invariants import malformed_commands_are_refused_once, others_do_not_wait
 from tests.chaos.harness.evidence import Evidence
 from tests.chaos.harness.feedback_invariants import feedback_is_delivered
 from tests.chaos.harness.history import Answer
+from tests.chaos.harness.load import FIRST_OF_LOAD
 from tests.chaos.harness.plan import Person, SendMessage
 from tests.chaos.harness.sinks import Entry
 from tests.chaos.harness.topic_records import CASE_EVENT, first_occurrences, first_occurrences_of, of, type_of
@@ -32,7 +34,7 @@ class Violation:
 
 
 def check(evidence: Evidence) -> list[Violation]:
-    """Check I1 to I7."""
+    """Check I1 to I7, and I9."""
     return [
         Violation(name, what)
         for name, invariant in (
@@ -43,6 +45,7 @@ def check(evidence: Evidence) -> list[Violation]:
             ("I5", feedback_is_delivered),
             ("I6", stored_data_are_consistent),
             ("I7", resources_are_released),
+            ("I9", others_do_not_wait),
         )
         for what in invariant(evidence)
     ]
@@ -141,9 +144,10 @@ def _router_has_the_newest_version(e: Evidence) -> Iterator[str]:
 
 def _only_poison_is_dead_lettered(e: Evidence) -> Iterator[str]:
     places = {(entry.topic, entry.partition, entry.offset) for entry in e.poisoned}
+    may_be = {(entry.topic, entry.partition, entry.offset) for entry in e.flooding} | places
     dead_letters = Counter((row["topic"], row["partition"], row["offset"]) for row in e.dead_letters)
     for row in e.dead_letters:
-        if (row["topic"], row["partition"], row["offset"]) not in places:
+        if (row["topic"], row["partition"], row["offset"]) not in may_be:
             place = f"{row['topic']}/{row['partition']}/{row['offset']}"
             yield f"{place} is a dead letter of {row['schema']} ({row['reason']}), but was not poisoned"
     for poisoned in sorted(places):
@@ -169,6 +173,7 @@ def no_input_is_applied_twice(e: Evidence) -> Iterator[str]:
         if times != 1:
             yield f"{reference} was opened or joined {times} times"
     yield from _one_effect_for_each_command(e)
+    yield from malformed_commands_are_refused_once(e)
 
 
 def _one_version_for_each_message(e: Evidence) -> Iterator[str]:
@@ -201,7 +206,7 @@ def _one_effect_for_each_command(e: Evidence) -> Iterator[str]:
         if command := entry.data.get("command_id"):
             effects[command].add(entry.headers["ce_id"])
     for entry in e.records:
-        if type_of(entry) == "command-refused":
+        if type_of(entry) == "command-refused" and entry.data.get("command_id"):
             effects[f"{entry.topic} {entry.data['command_id']}"].add(entry.headers["ce_id"])
             if entry.data["command_id"] in effects:
                 yield f"command {entry.data['command_id']} had its effect, and was refused too"
@@ -338,7 +343,7 @@ def final_state(e: Evidence) -> State:
     named = {
         a.reference: f"person {a.message.person} referral {a.message.referral}"
         for a in e.history.answers
-        if a.reference
+        if a.reference and a.message.person < FIRST_OF_LOAD
     }
     cases = {row["case_id"]: row for row in e.cases}
     feedback: dict[str, list[str]] = defaultdict(list)

@@ -146,6 +146,8 @@ class Row:
     consents: bool = True
     cancels: bool = False
     is_bad: bool = False
+    other: Mapping[str, str] = field(default_factory=dict)
+    """Cells that replace the usual ones."""
 
 
 def council_file(council: str, rows: Sequence[Row]) -> bytes:
@@ -166,4 +168,4 @@ def _cells(sheet: CouncilColumns, row: Row) -> dict[str, str]:
         sheet.day: sheet.day_written.format(row.day),
         sheet.feedback: sheet.answers[0 if row.consents else 1],
     } | ({sheet.birth: "31/02/1944"} if row.is_bad else {})
-    return {column: value for column, value in cells.items() if column}
+    return {column: value for column, value in cells.items() if column} | row.other

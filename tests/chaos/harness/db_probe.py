@@ -147,9 +147,9 @@ async def last_sequences(probe: Probe, person_keys: Sequence[str]) -> dict[str, 
 
 
 async def events_for_hubs(probe: Probe, person_keys: Sequence[str]) -> list[Row]:
-    """Return what the router's outbox holds for hubs about these persons: topic and event id."""
+    """Return what the router's outbox holds for hubs about these persons: person key, topic and event id."""
     return await probe.fetch(
-        "select target, headers::jsonb ->> 'ce_id' as id from router.outbox"
+        "select person_key, target, headers::jsonb ->> 'ce_id' as id from router.outbox"
         " where person_key = any($1::text[]) and target like 'hub.%'",
         person_keys,
     )
@@ -179,6 +179,22 @@ async def effects(probe: Probe, correlation_ids: Sequence[str], command_ids: Seq
     return [row["name"] for row in rows]
 
 
+async def decided(probe: Probe, references: Sequence[str]) -> int:
+    """Count which of these referrals the router has."""
+    [row] = await probe.fetch(
+        "select count(*) as rows from router.referral where reference = any($1::text[])", references
+    )
+    return int(row["rows"])
+
+
+async def unpublished_to(probe: Probe, topic: str) -> int:
+    """Count the router's outbox rows for a topic that are not published."""
+    [row] = await probe.fetch(
+        "select count(*) as rows from router.outbox where published_at is null and target = $1", topic
+    )
+    return int(row["rows"])
+
+
 # ---- notifier ---------------------------------------------------------------------------------------------------------
 
 
@@ -187,6 +203,7 @@ async def feedback(probe: Probe, person_keys: Sequence[str]) -> list[Row]:
     return await probe.fetch(
         """
         select person_key, feedback_id::text as id, reference, recipient, channel, feedback_type, status, ordinal, state, caused_by,
+               composed_at, cast(steps ->> 'accepted' as timestamptz) as accepted_at,
                convert_from(body, 'UTF8') as body
         from notifier.feedback where person_key = any($1::text[]) order by reference, recipient, channel, ordinal""",
         person_keys,
@@ -213,6 +230,14 @@ async def backlog(probe: Probe) -> Backlog:
         [row["id"] for row in events],
         [row["feedback_id"] for row in waiting],
     )
+
+
+async def due(probe: Probe, recipient: str) -> int:
+    """Count the conversations with a recipient whose next feedback is due or leased."""
+    [row] = await probe.fetch(
+        "select count(*) as rows from notifier.conversation where due_at is not null and recipient = $1", recipient
+    )
+    return int(row["rows"])
 
 
 async def is_done(probe: Probe, old: Backlog) -> bool:
@@ -333,6 +358,23 @@ async def failures(probe: Probe) -> int:
     """Return how many transactions the triggers have failed."""
     [row] = await probe.fetch("select case when is_called then last_value else 0 end as failures from chaos_failures")
     return int(row["failures"])
+
+
+async def create_refusal_trigger(probe: Probe, prefix: str) -> None:
+    """Make the database refuse inputs of the router whose id begins with `prefix`, as if our own code or schema were at fault."""
+    await probe.fetch("""
+        create or replace function chaos_refuses() returns trigger language plpgsql as $$
+        begin
+            raise exception 'chaos' using errcode = '22023';
+        end $$""")
+    await probe.fetch(f"""
+        create or replace trigger chaos_refuses before insert on router.input for each row
+        when (new.id like '{prefix}%') execute function chaos_refuses()""")
+
+
+async def drop_refusal_trigger(probe: Probe) -> None:
+    """Let the database take every input again."""
+    await probe.fetch("drop trigger if exists chaos_refuses on router.input")
 
 
 async def lock_cases_before_persons(connection: asyncpg.Connection) -> None:

@@ -3,10 +3,13 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from tests.chaos.harness.cluster import Cluster
 from tests.chaos.harness.history import History, InjectedFault
 from tests.chaos.harness.injection import Injection
+from tests.chaos.harness.load import Load
+from tests.chaos.harness.load_faults import Flood, HotKey, MalformedCommands, RefusingTopic, SlowRecipient
 from tests.chaos.harness.schedule import PlannedFault
 from tests.chaos.harness.server_faults import (
     BrokerKilled,
@@ -34,27 +37,31 @@ from tests.chaos.harness.service_faults import (
 )
 
 
-async def inject(cluster: Cluster, planned: Sequence[PlannedFault], history: History, *, alone: bool = False) -> None:
+async def inject(
+    cluster: Cluster, planned: Sequence[PlannedFault], history: History, load: Load, *, alone: bool = False
+) -> None:
     """Inject all faults of a plan, each at its time; return when all have ended."""
     try:
         async with asyncio.TaskGroup() as together:
             for fault in planned:
-                together.create_task(_one(cluster, fault, history, alone))
+                together.create_task(_one(cluster, FAULTS[fault.name](fault, load), history, alone))
     finally:
         await cluster.restore()
 
 
-async def _one(cluster: Cluster, planned: PlannedFault, history: History, alone: bool) -> None:
+async def _one(cluster: Cluster, fault: Injection, history: History, alone: bool) -> None:
+    planned = fault.planned
     await asyncio.sleep(planned.begins_at)
-    fault = FAULTS[planned.name](planned)
-    noted = InjectedFault(planned.name, fault.target(cluster), time.monotonic(), alone=alone)
+    noted = InjectedFault(planned.name, fault.target(cluster), time.monotonic(), alone=alone, holds=fault.holds)
+    noted.began_at = datetime.now(UTC)
     history.faults.append(noted)
     try:
         await fault.begin(cluster, history)
         await asyncio.sleep(planned.seconds)
     finally:
         await fault.end(cluster, history)
-        noted.ended, noted.met, noted.what = time.monotonic(), fault.met, fault.what_it_met
+        noted.ended, noted.ended_at = time.monotonic(), datetime.now(UTC)
+        noted.met, noted.what = fault.met, fault.what_it_met
 
 
 FAULTS: Mapping[str, type[Injection]] = {
@@ -91,4 +98,9 @@ FAULTS: Mapping[str, type[Injection]] = {
     "endpoint-fails": EndpointFault,
     "endpoint-lies": EndpointFault,
     "clock-skew": ClockSkew,
+    "hot-key": HotKey,
+    "topic-refuses": RefusingTopic,
+    "commands-malformed": MalformedCommands,
+    "commands-flood": Flood,
+    "recipient-slow": SlowRecipient,
 }

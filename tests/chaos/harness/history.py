@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,20 @@ class InjectedFault:
     """What `met` counts."""
     delivered_after: float | None = None
     """Seconds from its end until all feedback that was due then was delivered."""
+    holds: str | None = None
+    """The topic or recipient that waits for the end of the fault, or "" for none; everybody else must not wait (I9). None: all may."""
+    began_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class MalformedCommand:
+    """A record on a hub's command topic that is no valid command and names its person: it must be refused once."""
+
+    hub: str
+    person_key: str
+    id: str | None
+    """Of the event; None if its header is missing."""
 
 
 @dataclass
@@ -85,6 +100,11 @@ class History:
     faults: list[InjectedFault] = field(default_factory=list)
     poison: list[str] = field(default_factory=list)
     """Marks of poisoned records: each must become one dead letter, and no other record may."""
+    floods: list[str] = field(default_factory=list)
+    """Marks of records that flooded a topic: some of them may become dead letters."""
+    paused: set[str] = field(default_factory=set)
+    """Topics that a process said it read no further."""
+    malformed: list[MalformedCommand] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     attempts: int = 0
     unanswered: int = 0
@@ -112,3 +132,8 @@ class History:
         if any(o is not fault and o.begun < over and (o.ended or over) > ended for o in self.faults):
             return None
         return over - ended
+
+    def overlaps(self, fault: InjectedFault) -> bool:
+        """Return whether another fault stood at some time during this one."""
+        ended = fault.ended or self.quiescent_at
+        return any(o is not fault and o.begun < ended and (o.ended or ended) > fault.begun for o in self.faults)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from tests.chaos.harness.cluster import SERVICES, Cluster
 from tests.chaos.harness.history import History
+from tests.chaos.harness.load import Load
 from tests.chaos.harness.schedule import PlannedFault
 
 
@@ -12,10 +13,16 @@ class Injection:
     """A planned fault with its injection."""
 
     planned: PlannedFault
+    load: Load
     met: int = 0
     """How often an effect of the fault was observed; 0: it had none."""
     what_it_met = ""
     """What `met` counts."""
+
+    @property
+    def holds(self) -> str | None:
+        """The topic or recipient that may wait while the fault stands, "" if none may; None if everybody may."""
+        return None
 
     @property
     def service(self) -> str:

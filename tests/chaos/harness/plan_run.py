@@ -9,6 +9,7 @@ from infra.partner_simulators.hub import OutgoingCommand, SimulatedCase
 from tests.chaos.harness import db_probe, faults, recovery_time
 from tests.chaos.harness.cluster import WARDS, Cluster
 from tests.chaos.harness.history import History, Message, SentCommand
+from tests.chaos.harness.load import Load
 from tests.chaos.harness.observed_effects import ObservedEffects, run_while_alive
 from tests.chaos.harness.plan import InjectCommand, Person, Plan, SendMessage
 from tests.chaos.harness.quiescence import wait_for_quiescence
@@ -80,7 +81,8 @@ class PlanRun:
 
     async def _inject(self, planned: Sequence[PlannedFault], alone: bool) -> None:
         if not self.is_baseline:
-            await faults.inject(self.cluster, planned, self.history, alone=alone)
+            load = Load(self.identity, self._senders)
+            await faults.inject(self.cluster, planned, self.history, load, alone=alone)
         self.history.faults_over = time.monotonic()
         await self._end_publish_check()
         self._publish_check = asyncio.create_task(self._check_published_after(10.0))

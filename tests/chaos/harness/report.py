@@ -24,7 +24,9 @@ sandbox, **two processes of each service**, and a proxy that can cut each connec
 
 - the referrals, their senders and formats, with updates, cancels, duplicates and conflicts;
 - the hubs' commands, some of them impossible, repeated or from the wrong hub;
-- the faults and their times: three to five that overlap, and, when the work that they delayed is done, one without overlap.
+- the faults and their times: three to five that overlap, and, when the work that they delayed is done, one without overlap. Some bring load of
+  their own: a hot key (many people and referrals under one NHS number), a hub's topic that refuses while referrals for it arrive, malformed
+  commands, a flood of records that are none, a recipient that answers after seconds while its backlog grows.
 
 The inputs of one person are sent in the seed's order, each after the effect of the previous one was seen. Different persons run in parallel. Every
 fourth seed sends one person's inputs without waiting (a race). The other seeds run twice, without and with faults. Then the installation
@@ -40,13 +42,14 @@ the services' tables as a black-box oracle: all SQL of the harness is in `tests/
 | | invariant |
 |---|---|
 | I1 | every acknowledged referral is one referral of one case; of a refused message only the stored original exists, and of ADT about a stranger nothing; only records that the seed corrupted are dead letters |
-| I2 | nothing is applied twice: a message makes one version, an event has one number, a command one effect |
+| I2 | nothing is applied twice: a message makes one version, an event has one number, a command one effect; a malformed command that names its person is refused once, with what is wrong in it |
 | I3 | the numbers of each person key on `case.event` are 1..n, first occurrences without gap or inversion; so are the versions of (hub, case) on each hub's topic |
 | I4 | rows in an outbox when the faults end are published within 10 s; after the drain, all rows are |
 | I5 | every feedback that the table [Who receives what](architecture.md#who-receives-what) requires was composed, and has arrived in order for each referral, only at the right address; it failed only if the seed requires that; only hospitals and the hub that takes over receive anything about a stay, and no recipient about one in the restricted unit; only a holder reads where a person with restricted data lives |
 | I6 | unacknowledged messages that were stored are consistent; each field of an HL7 v2 referral is what the latest message said of it, in any order of arrival; no visit is booked while a reported death is not checked |
 | I7 | no lag, no open transaction; no process has grown in memory, files or connections |
 | I8 | the final state is the same with faults as without (seeds without a race) |
+| I9 | while one key, hub topic, hub or recipient is in trouble and nothing else is, no other input or feedback waits longer than 10 s, and no other topic is paused |
 """  # noqa: E501 - rows of a table
 
 NOT_COVERED = """\

@@ -17,6 +17,8 @@ class PlannedFault:
     begins_at: float
     seconds: float
     aim: int
+    rows: int = 0
+    """Of the load that comes with the fault; 0: as many as the fault's own number."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ CATALOGUE: dict[str, FaultKind] = {
     "disk-full-postgres": FaultKind(2.0, 4.0, "postgres"),
     "disk-full-kafka": FaultKind(1.0, 3.0, "kafka"),
     "leader-moved": FaultKind(2.0, 5.0, "kafka", brokers=3),
+    "hot-key": FaultKind(1.0, 2.0),
+    "commands-malformed": FaultKind(1.0, 2.0, "hub"),
+    "commands-flood": FaultKind(11.0, 12.0, "hub"),
+    "recipient-slow": FaultKind(11.0, 12.0, "fhir"),
+    "topic-refuses": FaultKind(11.0, 12.0, "hub"),
 }
 
 
@@ -117,6 +124,7 @@ AFFECTED_REFERRALS: "Mapping[str, Callable[[Referral], bool]]" = {
     "answer-lost-mllp": lambda one: one.format == "hl7" and not getattr(one, "over_http", False),
     "mesh": lambda one: one.practice == "C82992",
     "fhir": lambda one: one.practice == "C82991",
+    "recipient-slow": lambda one: one.practice not in ("", "C82991"),
 }
 """The referrals that a fault of this name or group affects."""
 

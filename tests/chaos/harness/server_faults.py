@@ -61,7 +61,10 @@ class Poison(Injection):
         with contextlib.suppress(KafkaError):  # the broker is down: no record is sent
             await producer.start()
             for topic, value in self._records(mark):
-                await producer.send_and_wait(topic, value, key=b"f" * 32, headers=[("ce_id", b"poison")])
+                key = (
+                    None if topic.endswith(".command") else b"f" * 32
+                )  # a hub's record that names a person would be answered
+                await producer.send_and_wait(topic, value, key=key, headers=[("ce_id", b"poison")])
                 self.met += 1
         await producer.stop()
 

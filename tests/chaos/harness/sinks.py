@@ -33,6 +33,8 @@ class Endpoint:
 
     token: Callable[[], str]
     behaviour: Literal["well", "slow", "fails", "lies"] = "well"
+    slow_seconds: float = 2.5
+    """After which it answers if it is slow."""
     received_feedback: list[ReceivedFeedback] = field(default_factory=list)
     misdirected: int = 0
     """Feedback at an address that only a message contains."""
@@ -69,7 +71,7 @@ class Endpoint:
         match self.behaviour:
             case "slow":
                 self.faulty_answers += 1
-                await asyncio.sleep(2.5)
+                await asyncio.sleep(self.slow_seconds)
             case "fails" if self._seen[request_id] % 3:
                 self.faulty_answers += 1
                 return web.Response(status=503, headers={"Retry-After": "1"})

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from tests.chaos.harness.checker import check, differences, final_state
 from tests.chaos.harness.db_probe import Probe
 from tests.chaos.harness.evidence import Evidence, Health
 from tests.chaos.harness.faults import FAULTS
-from tests.chaos.harness.history import Answer, History, InjectedFault, SentCommand, Wait
+from tests.chaos.harness.history import Answer, History, InjectedFault, MalformedCommand, SentCommand, Wait
 from tests.chaos.harness.leak_check import WARM, LeakCheck
 from tests.chaos.harness.observed_effects import HarnessFailed, ObservedEffects, run_while_alive
 from tests.chaos.harness.plan import InjectCommand, Person, Plan, Referral, SendMessage, generate_plan
@@ -241,7 +242,7 @@ def a_run() -> Evidence:
         inputs=[{"topic": "referral.event", "id": "i", "correlation_id": name}],
         case_events=[{"person_key": KEY, "sequence": at, "id": f"e{at}", "type": ""} for at in (1, 2)],
         feedback=[FEEDBACK_ROW],
-        for_hubs=[{"target": "hub.blaby.case", "id": "h1"}],
+        for_hubs=[{"person_key": KEY, "target": "hub.blaby.case", "id": "h1"}],
         records=records_of_a_run(),
         received_feedback=[ReceivedFeedback("gp-alder-lane", "f", REFERENCE)],
     )
@@ -304,6 +305,36 @@ DEAD_LETTER = {
 }
 
 
+REFUSAL = {"case_id": None, "reason": "invalid", "places": [{"path": "visit_at", "kind": "missing"}]}
+ANSWERED = [
+    *RUN.records,
+    entry("hub.blaby.case", 8, "case.command-refused", "r1", command_id="m1", **REFUSAL),
+    entry("hub.blaby.case", 9, "case.command-refused", "r2", **REFUSAL),
+]
+ASKED = [MalformedCommand("blaby", KEY, "m1"), MalformedCommand("blaby", KEY, None)]
+BEGAN = datetime(2026, 11, 5, 9, 0, tzinfo=UTC)
+TIMES = {"begun": 0.0, "ended": 12.0, "began_at": BEGAN, "ended_at": BEGAN + timedelta(seconds=12)}
+LATE = {"composed_at": BEGAN, "accepted_at": BEGAN + timedelta(seconds=11)}
+
+
+REPEATED = {"ce_id": "r3", "ce_type": "uk.lightbulb.case.command-refused.v1"}
+
+
+def with_malformed(*commands: MalformedCommand, records: list[Entry] = ANSWERED) -> Evidence:
+    return broken(history=dataclasses.replace(RUN.history, malformed=list(commands)), records=records)
+
+
+def under(
+    holds: str | None, *others: InjectedFault, seen: float = 11.0, feedback: dict[str, Any] | None = None
+) -> Evidence:
+    """Return the evidence of an input and a feedback during a fault that only `holds` may wait for."""
+    fault = InjectedFault("topic-refuses", "one topic", holds=holds, **TIMES)
+    history = dataclasses.replace(
+        RUN.history, faults=[fault, *others], waits=[Wait(0, 0, 0.5, seen)], quiescent_at=20.0
+    )
+    return broken(history=history, feedback=[dict(FEEDBACK_ROW) | (feedback or {})])
+
+
 @pytest.mark.parametrize(
     ("invariant", "evidence"),
     [
@@ -344,6 +375,20 @@ DEAD_LETTER = {
         ),
         ("I6", broken(intake=[])),
         ("I6", broken(inputs=[*RUN.inputs, {"topic": "referral.event", "id": "j", "correlation_id": "unknown"}])),
+        ("I2", with_malformed(*ASKED, records=RUN.records)),
+        ("I2", with_malformed(*ASKED, records=[*ANSWERED, dataclasses.replace(ANSWERED[-1], headers=REPEATED)])),
+        ("I2", with_malformed(*ASKED, MalformedCommand("melton", KEY, "m2"))),
+        (
+            "I2",
+            with_malformed(
+                *ASKED, records=[*ANSWERED[:-1], dataclasses.replace(ANSWERED[-1], value=b'{"reason": "invalid"}')]
+            ),
+        ),
+        ("I9", under("")),
+        ("I9", under("hub.melton.case")),
+        ("I9", under("", seen=3.0, feedback=LATE)),
+        ("I9", under("gp-castle-view", seen=3.0, feedback=LATE | {"accepted_at": None})),
+        ("I9", broken(history=dataclasses.replace(RUN.history, paused={"referral.event"}))),
         ("I7", broken(lag=1)),
         ("I7", broken(open_transactions=1)),
         ("I7", broken(history=dataclasses.replace(RUN.history, notes=["not quiescent"]))),
@@ -351,6 +396,24 @@ DEAD_LETTER = {
 )
 def test_each_violated_invariant_is_detected(invariant: str, evidence: Evidence) -> None:
     assert invariant in {violation.invariant for violation in check(evidence)}
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        under(None),
+        under("", InjectedFault("kill", "", 4.0, 5.0)),
+        under("", seen=9.0),
+        under("hub.blaby.case"),
+        under("gp-alder-lane", seen=3.0, feedback=LATE),
+    ],
+)
+def test_only_those_whom_a_fault_concerns_may_wait_for_its_end(evidence: Evidence) -> None:
+    assert check(evidence) == []
+
+
+def test_one_answer_to_each_malformed_command_does_not_violate_i2() -> None:
+    assert check(with_malformed(*ASKED)) == []
 
 
 def test_a_refused_message_that_was_stored_does_not_violate_i1() -> None:

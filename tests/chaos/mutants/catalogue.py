@@ -173,6 +173,18 @@ def visit_during_a_hold() -> None:
     deaths.reject_while_held = changed(deaths.reject_while_held, reject_while_held)
 
 
+def group_of_every_topic() -> None:
+    """Name the group of a command by its case alone, whichever hub sent it."""
+    from services.router import consumer
+
+    def read_record(record: "KafkaRecord") -> "Input | consumer.Unreadable":
+        read = before(record)
+        return dataclasses.replace(read, message_group=read.message_group.removeprefix(f"{record.topic}/"))
+
+    before = consumer.read_record
+    consumer.read_record = read_record
+
+
 # ---- the relay --------------------------------------------------------------------------------------------------------
 
 
@@ -202,6 +214,24 @@ def moving_cursor() -> None:
     last: dict[str, int] = {}
     before = outbox.unpublished
     outbox.unpublished = unpublished
+
+
+def one_queue_of_all_topics() -> None:
+    """Let the relay publish the oldest rows of all topics together, a few at a time, also those of a topic that refuses."""
+    from services.messaging import outbox
+
+    async def unpublished(
+        tx: "Transaction", schema: str, shards: Sequence[int], paused: Sequence[str]
+    ) -> "list[OutboxRow]":
+        return (await before(tx, schema, shards, []))[:few]
+
+    def has_more(rows: "Sequence[OutboxRow]") -> bool:
+        return len(rows) >= few
+
+    few = 40
+    before = outbox.unpublished
+    outbox.unpublished = unpublished
+    outbox.has_more = changed(outbox.has_more, has_more)
 
 
 # ---- intake -----------------------------------------------------------------------------------------------------------
@@ -359,6 +389,26 @@ def address_from_the_message() -> None:
     FhirEndpoint.address_of = address_of  # type: ignore[method-assign]
 
 
+def one_queue_of_all_recipients() -> None:
+    """Lease what has been due longest, whoever receives it; one recipient may take the whole capacity of 16."""
+    from services.notifier import delivery, leases
+
+    async def acquire(
+        tx: "Transaction", *, limit: int, seconds: float, lease: "UUID", busy: Sequence[str]
+    ) -> "leases.Acquired":
+        found: list[leases.Lease] = []
+        while len(found) < limit:
+            one = await before(tx, limit=1, seconds=seconds, lease=lease, busy=[])
+            if not one.leases:
+                break
+            found += one.leases
+        return leases.Acquired(found, len(found) == limit)
+
+    before = leases.acquire
+    leases.acquire = acquire
+    delivery.AT_ONCE = delivery.EACH = changed(delivery.EACH, 16)
+
+
 MUTANTS = {
     "no-duplicate-guard": Mutant("router", "the router drops duplicate inputs", no_duplicate_guard),
     "no-repeat-guard": Mutant("intake", "intake stores the ids of accepted messages", no_repeat_guard),
@@ -380,6 +430,19 @@ MUTANTS = {
     ),
     "skip-locked": Mutant("every", "one relay at a time works on a shard, in order", skip_locked_without_order),
     "moving-cursor": Mutant("intake", "the relay marks published rows, and reads all unmarked rows", moving_cursor),
+    "group-of-every-topic": Mutant(
+        "router", "a record waits for one of its own topic only, whatever case that names", group_of_every_topic
+    ),
+    "one-queue-of-topics": Mutant(
+        "every",
+        "the relay reads each topic's rows on their own, and those of a refusing one later",
+        one_queue_of_all_topics,
+    ),
+    "one-queue-of-recipients": Mutant(
+        "notifier",
+        "a recipient gets an equal share of the leases, and of the capacity a part",
+        one_queue_of_all_recipients,
+    ),
     "unlocked-person": Mutant("router", "a person key is locked before its data are read", unlocked_person),
     "whereabouts-for-every-hub": Mutant(
         "router", "only the holder reads where a person with restricted data lives", whereabouts_for_every_hub

@@ -122,6 +122,8 @@ INTAKE = (
             primary key (partner, id)
         )""",
     "create index upload_received on intake.upload (received_at)",
+    "create index upload_receiving on intake.upload (partner, received_at) where state = 'receiving'",
+    "create index upload_reported on intake.upload (partner, council, received_at) where state = 'reported'",
     """
         create table intake.upload_part (
             partner text not null,
@@ -199,6 +201,7 @@ ROUTER = (
             home_hub text,
             correlation_id text not null,
             overdue_on date,
+            overdue_held boolean not null default false,
             category text,
             referred_on date,
             admitted_on date,
@@ -211,7 +214,9 @@ ROUTER = (
         )""",
     "create index referral_by_reference on router.referral (reference)",
     # `overdue_on`: day from which the schedule asks about an expected discharge; none: nothing is expected, or it has asked.
-    "create index referral_overdue on router.referral (overdue_on) where overdue_on is not null",
+    # `overdue_held`: the schedule does not ask, because the person's death is reported, until the report is withdrawn.
+    "create index referral_overdue on router.referral (overdue_on) where overdue_on is not null and not overdue_held",
+    "create index referral_overdue_held on router.referral (person_key, person_no) where overdue_held",
     # Those of one person, and the first open ones of a case by category: by reference, by date of referral, by admission.
     "create index referral_by_name on router.referral (person_key, by_name, person_no) where by_name is not null",
     """
@@ -351,7 +356,7 @@ NOTIFIER = (
             failed_before boolean not null default false,
             primary key (person_key, reference, recipient, channel)
         ) with (fillfactor = 70)""",
-    "create index conversation_due on notifier.conversation (due_at) where due_at is not null",
+    "create index conversation_due on notifier.conversation (recipient, due_at) where due_at is not null",
     """
         create table notifier.attempt (
             person_key text not null,
