@@ -35,10 +35,10 @@ def lightbulb(*words: str) -> Ran:
         pytest.MonkeyPatch.context() as patched,
         contextlib.redirect_stdout(io.StringIO()) as out,
         contextlib.redirect_stderr(io.StringIO()) as err,
-        pytest.raises(SystemExit) as ended,
     ):
         patched.setattr(sys, "argv", ["lightbulb", *words])
-        main.main()
+        with pytest.raises(SystemExit) as ended:
+            main.main()
     return Ran(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
 
