@@ -398,9 +398,9 @@ async def take_overdue(tx: Transaction, today: date, limit: int) -> list[Expecte
 
 _TAKE_OVERDUE = text("""
     with due as (
-        select referral.person_key, referral.reference, referral.overdue_on, exists (
-            select from router.person where person.person_key = referral.person_key and person.person_no = referral.person_no
-                and person.state ?| array['death_reported_by', 'death_confirmed']) as held
+        select referral.person_key, referral.reference, referral.overdue_on, coalesce((
+            select person.state ?| array['death_reported_by', 'death_confirmed'] from router.person
+            where person.person_key = referral.person_key and person.person_no = referral.person_no), false) as held
         from router.referral join router.person_key as locked on locked.person_key = referral.person_key
         where referral.overdue_on <= cast(:today as date) and not referral.overdue_held
         order by referral.overdue_on limit :limit

@@ -230,7 +230,7 @@ class Transition:
             **data,
         )
         contexts = [self._referral_context(one) for one in records if self._may_hear(event, one)]
-        messages = {hub: self._for_hub(whole, case, hub, role) for hub, role in (hubs or {}).items()}
+        messages = {hub: self._for_hub(whole, case, hub, role) for hub, role in sorted((hubs or {}).items())}
         self._add_emitted(hub_events.with_contexts(whole, contexts), messages, conversations or {})
         case = self._with_cursors(case, messages)
         self.keep(case)
