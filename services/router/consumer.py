@@ -1,15 +1,18 @@
 """Apply a batch of records in one transaction.
 
-Lock, drop duplicates, read, decide in memory, number, write, and add to the outbox.
+Lock, drop duplicates, load, decide in memory, number, write, and add to the outbox.
 
 A record that cannot be read or decided becomes a dead letter in the same transaction; one that fails in the database, in a
 transaction of its own. Later records of the same referral, or the same hub's later commands for the same case, wait behind it: a
-group never crosses topics. A command that is not valid is refused, and nothing waits for it.
+group never crosses topics. A command that is not valid is refused, and nothing waits for it. A withdrawal of consent waits for nothing
+if its referral is known; what is resubmitted later is then older and changes nothing.
 """
 
+import asyncio
 import hashlib
 import json
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,9 +22,11 @@ from typing import Any, get_args
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from schemas.case import EndReason
 from schemas.events import (
     COMMANDS,
     REFERRAL_EVENTS,
+    Cancel,
     CaseCancelled,
     CaseCompleted,
     CaseEvent,
@@ -29,34 +34,41 @@ from schemas.events import (
     Command,
     CommandRefused,
     Event,
+    EventData,
     HubCommand,
+    ReferralCancelled,
     ReferralEvent,
     ReferralReceived,
     ReferralUpdated,
 )
-from schemas.model import CaseId, PersonKey
+from schemas.model import CaseId, OnsCode, PersonKey
+from schemas.referral import Referral
 from schemas.text import is_storable_json
 from schemas.topics import CASE_EVENT, REFERRAL_EVENT, commanding_hub, hub_case
-from services.messaging import dead_letters, outbox, resubmit
+from services.messaging import dead_letter_share, dead_letters, outbox, resubmit
 from services.messaging.cloudevents import KafkaRecord, Undecodable, decode, unknown_fields
+from services.messaging.dead_letter_share import DeadLetterShare
 from services.messaging.dead_letters import DeadLetter, MessageGroup
 from services.messaging.outbox import OutboxMessage
 from services.messaging.resubmit import ReleasableLetter
 from services.reference.directory import Directory
-from services.router import store
+from services.router import loading, store
 from services.router.decide import hub_events, lifecycle
 from services.router.decide.aggregate import PersonAggregate
 from services.router.decide.assignment import postcode_of
 from services.router.decide.lifecycle import CaseDecision, DecisionContext, EmittedEvent, EmittedRejection
+from services.router.decide.model import NotLoaded
 from services.router.store import SCHEMA, Changed, Input, Locked
 from services.runtime import database
 from services.runtime.database import Transaction
-from services.runtime.logs import log
 from services.runtime.tracing import RecordSpans
 
 SOURCE = "/lightbulb/router"
 EVENTS = uuid.UUID("7f0a3f1c-6b7e-5f5e-8f4a-1f6a2f4b9d10")
 """Namespace of event ids (RFC 9562 UUID version 5), which derive from the input and the index of the event."""
+
+DECISION_SECONDS = 1.0
+"""How long one transaction decides, at least on one input; the locks of its person keys are then released."""
 
 UNKNOWN = PersonKey("unknown")
 """Person key of dead letters whose record does not contain one."""
@@ -73,33 +85,45 @@ class Batches:
         directory: Directory,
         committed: Callable[[], None] = lambda: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        share: float = 1,
     ) -> None:
         self._engine = engine
         self._directory = directory
         self._committed = committed
         self._clock = clock
+        self._share = DeadLetterShare(share)
 
-    async def receive(self, records: Sequence[KafkaRecord]) -> None:
+    async def receive(self, records: Sequence[KafkaRecord]) -> frozenset[str]:
         """Apply these records, each once, in order.
+
+        Return the topics of which nothing more was applied, because too many of their records would become dead letters.
 
         Raises transient faults only; the transaction that failed is then rolled back.
         """
         try:
-            await database.apply_with_bisection(records, self._apply, self._refuse)
+            paused = await dead_letter_share.apply_within_share(records, self._apply, self._refuse)
+            await dead_letter_share.mark_paused(self._engine, SCHEMA, paused)
+            return paused
         finally:
             self._committed()
 
     async def _apply(self, records: Sequence[KafkaRecord]) -> None:
-        with RecordSpans("apply", records) as spans:
-            async with self._engine.begin() as tx:
-                await _Batch(tx, self._directory, self._clock(), spans).run(records)
+        """Apply these records in one transaction, or in several if decisions on them take long."""
+        while records:
+            with RecordSpans("apply", records) as spans:
+                async with self._engine.begin() as tx:
+                    done = await _Batch(tx, self._directory, self._clock(), spans).run(records, self._share)
+            self._committed()
+            records = records[done:]
 
     async def _refuse(self, record: KafkaRecord, reason: str) -> None:
         """Store a dead letter for a record whose transaction failed permanently."""
         read = read_record(record)
+        letter = _dead_letter(read, reason)
+        self._share.check([record], [letter])
         async with self._engine.begin() as tx:
             await store.lock(tx, [read.person_key])
-            await dead_letters.add(tx, SCHEMA, [_dead_letter(read, reason)])
+            await dead_letters.add(tx, SCHEMA, [letter])
 
     async def release(self) -> int:
         """Apply dead letters that were resubmitted or no longer wait; returns how many were tried."""
@@ -241,9 +265,6 @@ def _printable(group: str) -> str:
 def _dead_letter(read: Input | Unreadable, reason: str, *, waiting: bool = False) -> DeadLetter:
     raw_correlation = read.event.correlation_id if isinstance(read, Input) else dead_letters.correlation_id(read.record)
     correlation_id = _printable(raw_correlation) if raw_correlation else None
-    log.warning(
-        "record_dead_lettered", reason=reason, topic=read.record.topic, waiting=waiting, correlation_id=correlation_id
-    )
     return DeadLetter(read.record, read.person_key, (_printable(read.message_group),), reason, correlation_id, waiting)
 
 
@@ -256,51 +277,70 @@ class _Batch:
     now: datetime
     spans: RecordSpans
     states: dict[PersonKey, PersonAggregate] = field(default_factory=dict)
+    stored: dict[PersonKey, PersonAggregate] = field(default_factory=dict)
+    """State as it was loaded."""
+    postcodes: dict[str, OnsCode] = field(default_factory=dict)
     blocked: set[MessageGroup] = field(default_factory=set)
     failed: set[MessageGroup] = field(default_factory=set)
+    overtaking: set[KafkaRecord] = field(default_factory=set)
     letters: dict[KafkaRecord, DeadLetter] = field(default_factory=dict)
     messages: list[OutboxMessage] = field(default_factory=list)
     history: list[tuple[Event, Sequence[str], Sequence[str]]] = field(default_factory=list)
 
-    async def run(self, records: Sequence[KafkaRecord]) -> None:
-        """Apply these records, in order."""
+    async def run(self, records: Sequence[KafkaRecord], share: DeadLetterShare) -> int:
+        """Apply these records, in order, until DECISION_SECONDS have passed; return how many were applied.
+
+        Raises TooManyDeadLetters.
+        """
         read = [read_record(record) for record in records]
         locked = await store.lock(self.tx, [one.person_key for one in read])
-        status = await dead_letters.status_of(self.tx, SCHEMA, locked.last, records)
+        keyed = [(one.person_key, one.record) for one in read]
+        status = await dead_letters.status_of(self.tx, SCHEMA, map(_message_group, read), keyed)
         self.blocked = status.message_groups
         moved = await dead_letters.find_relocated(
             self.tx, SCHEMA, UNKNOWN, [one.record for one in read if one.person_key == UNKNOWN]
         )
         closed = {one.record for one in read if status.is_closed(one.person_key, one.record)} | moved
-        await self._apply([one for one in read if one.record not in closed], locked)
-        in_order = [self.letters[record] for record in dict.fromkeys(records) if record in self.letters]
+        left = await self._apply([one for one in read if one.record not in closed], locked)
+        done = records.index(left[0].record) if left else len(records)
+        in_order = [self.letters[record] for record in dict.fromkeys(records[:done]) if record in self.letters]
+        share.check(records[:done], in_order)
         await dead_letters.add(self.tx, SCHEMA, in_order)
+        return done
 
     async def release(self, rows: Sequence[ReleasableLetter]) -> None:
         """Apply these dead letters; records that wait behind them still wait."""
         read = {row.record: read_record(row.record) for row in rows}
         locked = await store.lock(self.tx, [one.person_key for one in read.values()])
         locked_rows = {row.record: row for row in await resubmit.take(self.tx, SCHEMA, rows)}
-        status = await dead_letters.status_of(self.tx, SCHEMA, locked.last, [])
+        status = await dead_letters.status_of(self.tx, SCHEMA, map(_message_group, read.values()), [])
         self.blocked = status.message_groups - {
             (row.person_key, message_group) for row in locked_rows.values() for message_group in row.message_groups
         }
-        await self._apply([read[record] for record in locked_rows], locked)
+        left = {one.record for one in await self._apply([read[record] for record in locked_rows], locked)}
         for record, letter in self.letters.items():
             await resubmit.reject_resubmitted(self.tx, SCHEMA, locked_rows[record], letter)
-        done = [row for record, row in locked_rows.items() if record not in self.letters]
+        done = [row for record, row in locked_rows.items() if record not in self.letters and record not in left]
         await resubmit.resolve(self.tx, SCHEMA, done, "applied")
 
-    async def _apply(self, read: Sequence[Input | Unreadable], locked: Locked) -> None:
+    async def _apply(self, read: Sequence[Input | Unreadable], locked: Locked) -> Sequence[Input]:
+        """Decide on these inputs until DECISION_SECONDS have passed; return the others, which are for the next transaction."""
         inputs = await self._ready(read)
         if not inputs:
-            return
+            return ()
         before = dict(locked.last)
-        context = await self._read(inputs, locked)
-        previous = dict(self.states)
-        for one in inputs:
-            await self._decide(one, context, locked)
-        await self._write(previous, locked, before)
+        await self._read(inputs, locked)
+        decided, until = 0, time.monotonic() + DECISION_SECONDS
+        while decided < len(inputs) and (decided == 0 or time.monotonic() < until):
+            await self._decide(inputs[decided], locked)
+            decided += 1
+            await asyncio.sleep(0)  # the event loop answers Kafka and health checks between two decisions
+        left = inputs[decided:]
+        await store.forget_inputs(self.tx, left)
+        for one in left:
+            self.spans.set_attributes(one.record, outcome="postponed")
+        await self._write(locked, before)
+        return left
 
     async def _ready(self, read: Sequence[Input | Unreadable]) -> list[Input]:
         """Return the inputs to apply now, without duplicates; store unreadable and waiting ones as dead letters."""
@@ -311,6 +351,9 @@ class _Batch:
                 self.blocked.add((one.person_key, one.message_group))
             elif _message_group(one) not in self.blocked:
                 candidates.append(one)
+            elif _withdraws_consent(one.event.data):
+                candidates.append(one)
+                self.overtaking.add(one.record)
             elif not await store.was_applied(self.tx, one):
                 self._add_dead_letter(one, dead_letters.WAITING, waiting=True)
         fresh = await store.record_inputs(self.tx, candidates, self.now, self.directory.version)
@@ -321,27 +364,28 @@ class _Batch:
         self.letters[read.record] = _dead_letter(read, reason, waiting=waiting)
         self.spans.set_attributes(read.record, outcome="waiting" if waiting else "dead-lettered")
 
-    async def _read(self, inputs: Sequence[Input], locked: Locked) -> DecisionContext:
+    async def _read(self, inputs: Sequence[Input], locked: Locked) -> None:
         keys = dict.fromkeys(one.person_key for one in inputs)
+        known = {key: locked.tallies[key] for key in keys if key not in locked.new}
         self.states = {key: PersonAggregate.empty(key) for key in keys if key in locked.new}
-        self.states |= await store.read(self.tx, {key: locked.tallies[key] for key in keys if key not in locked.new})
-        postcodes = await store.districts(self.tx, self._postcodes(inputs))
-        return DecisionContext(self.directory, postcodes, self.now.date())
+        self.states |= await loading.load(self.tx, inputs, known)
+        self.stored = dict(self.states)
+        messages = [one.event.data for one in inputs]
+        sent = [one.referral for one in messages if isinstance(one, ReferralReceived | ReferralUpdated)]
+        await self._read_postcodes(self.states.values(), sent)
 
-    def _postcodes(self, inputs: Sequence[Input]) -> Iterable[str | None]:
-        for state in self.states.values():
-            yield from (postcode_of(record.referral) for record in state.referrals.values() if record.is_open)
-        for one in inputs:
-            if isinstance(one.event.data, ReferralReceived | ReferralUpdated):
-                yield postcode_of(one.event.data.referral)
+    async def _read_postcodes(self, states: Iterable[PersonAggregate], sent: Iterable[Referral] = ()) -> None:
+        held = [record.referral for state in states for record in state.referrals.values() if record.is_open]
+        postcodes = {postcode_of(referral) for referral in (*held, *sent)}
+        self.postcodes |= await store.districts(self.tx, postcodes - self.postcodes.keys())
 
-    async def _decide(self, one: Input, context: DecisionContext, locked: Locked) -> None:
+    async def _decide(self, one: Input, locked: Locked) -> None:
         """Decide on an input; store it as a dead letter and forget it as applied if the decision fails."""
-        if _message_group(one) in self.failed:
+        if self._waits(one):
             await self._forget(one, dead_letters.WAITING, waiting=True)
             return
         try:
-            decision = _decision(self.states[one.person_key], one, context)
+            decision = await self._decision(one)
         except Exception as error:  # any other fault is caused by this record alone
             if database.is_transient(error):
                 raise
@@ -350,6 +394,31 @@ class _Batch:
             return
         self.states[one.person_key] = decision.state
         self._publish(one, decision, locked)
+
+    async def _decision(self, one: Input) -> CaseDecision:
+        """Return the decision on an input; it is made again with every open referral of a case if it needs them."""
+        context, key = DecisionContext(self.directory, self.postcodes, self.now.date()), one.person_key
+        loaded: set[CaseId] = set()
+        while True:
+            try:
+                return _decision(self.states[key], one, context)
+            except NotLoaded as missing:
+                if missing.case_id in loaded:
+                    raise
+                loaded.add(missing.case_id)
+                more = await loading.load_open(self.tx, missing.case_id, key)
+                self.stored[key], self.states[key] = (
+                    state.with_loaded(more) for state in (self.stored[key], self.states[key])
+                )
+                await self._read_postcodes([self.states[key]])
+
+    def _waits(self, one: Input) -> bool:
+        """Return whether an input waits behind a dead letter: a withdrawal of consent does so only if its referral is unknown."""
+        if _message_group(one) not in self.failed and one.record not in self.overtaking:
+            return False
+        state, data = self.states[one.person_key], one.event.data
+        known = data.case_id in state.cases if isinstance(data, Command) else one.message_group in state.referrals
+        return not (known and _withdraws_consent(data))
 
     async def _forget(self, one: Input, reason: str, *, waiting: bool = False) -> None:
         """Store an input as a dead letter, and no longer as applied."""
@@ -410,21 +479,28 @@ class _Batch:
             data=data,
         )
 
-    async def _write(
-        self, previous: dict[PersonKey, PersonAggregate], locked: Locked, before: dict[PersonKey, int]
-    ) -> None:
+    async def _write(self, locked: Locked, before: dict[PersonKey, int]) -> None:
         changed = Changed()
         for key, state in self.states.items():
-            changed.add(previous[key], state)
+            changed.add(self.stored[key], state)
         await store.write(self.tx, changed, self.now, self.directory.triage.id)
         await store.append_history(self.tx, self.history)
         await outbox.add(self.tx, SCHEMA, self.messages)
         await store.save_keys(self.tx, locked, before, self.states)
 
 
-def _message_group(one: Input) -> MessageGroup:
-    """Return the message group of an input, as dead letters name it."""
+def _message_group(one: Input | Unreadable) -> MessageGroup:
+    """Return the message group of a record, as dead letters name it."""
     return one.person_key, _printable(one.message_group)
+
+
+def _withdraws_consent(data: EventData) -> bool:
+    match data:
+        case ReferralCancelled(reason=reason) | Cancel(reason=reason):
+            return reason is EndReason.CONSENT_WITHDRAWN
+        case ReferralUpdated(referral=referral):
+            return referral.consents.referral.answer == "no"
+    return False
 
 
 def _decision(state: PersonAggregate, one: Input, context: DecisionContext) -> CaseDecision:

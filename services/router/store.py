@@ -15,7 +15,7 @@ from schemas.events import CaseEvent, CommandRefused, Event
 from schemas.model import OnsCode, PersonKey, Reference
 from services.messaging import dead_letters
 from services.messaging.cloudevents import OWN_HEADERS, KafkaRecord, value_of
-from services.router.decide.aggregate import Index, Loaded, PersonAggregate
+from services.router.decide.aggregate import PersonAggregate
 from services.router.decide.matching import Description
 from services.router.decide.model import (
     CaseRecord,
@@ -179,7 +179,9 @@ _SELECT_INPUT = text("""
 
 
 async def forget_inputs(tx: Transaction, inputs: Sequence[Input]) -> None:
-    """Delete the stored inputs of dead letters, so that they can be applied when resubmitted."""
+    """Delete the stored inputs of dead letters, and of what is applied in a later transaction."""
+    if not inputs:
+        return
     keys, topics, ids = ([one.identity[place] for one in inputs] for place in range(3))
     await tx.execute(_DELETE_INPUTS, {"keys": keys, "topics": topics, "ids": ids})
 
@@ -191,49 +193,6 @@ _DELETE_INPUTS = text("""
 
 
 # ---- state ----------------------------------------------------------------------------------------------------------
-
-
-async def read(tx: Transaction, keys: Mapping[PersonKey, KeyTally]) -> dict[PersonKey, PersonAggregate]:
-    """Return the state under these keys, which have these tallies."""
-    if not keys:
-        return {}
-    found = [(await tx.execute(query, {"keys": list(keys)})).all() for query in (_PERSONS, _CASES, _REFERRALS)]
-    persons, cases, referrals = (
-        {key: [row for row in rows if row.person_key == key] for key in keys} for rows in found
-    )
-    return {
-        key: PersonAggregate(key, tally=tally).with_loaded(_loaded(persons[key], cases[key], referrals[key]))
-        for key, tally in keys.items()
-    }
-
-
-def _loaded(persons: Sequence[Any], cases: Sequence[Any], referrals: Sequence[Any]) -> Loaded:
-    index, records = Index(), [(ReferralRecord.model_validate_json(row.state), row.category) for row in referrals]
-    for record, _ in records:
-        index.count_description(Description.of(record.referral.person), record.person_no, 1)
-    return Loaded(
-        {
-            row.person_no: (PersonRecord.model_validate_json(row.state), PersonTally(row.referrals, row.verified))
-            for row in persons
-        },
-        {
-            row.case_id: (CaseRecord.model_validate_json(row.state), CaseTally.model_validate_json(row.tally))
-            for row in cases
-        },
-        [(record, Category(*json.loads(category)) if category else None) for record, category in records],
-        index.described,
-    )
-
-
-_PERSONS = text("""
-    select person_key, person_no, referrals, verified, state::text as state from router.person
-    where person_key = any(cast(:keys as text[]))""")
-_CASES = text("""
-    select person_key, case_id, tally::text as tally, state::text as state from router."case"
-    where person_key = any(cast(:keys as text[]))""")
-_REFERRALS = text("""
-    select person_key, category, state::text as state from router.referral
-    where person_key = any(cast(:keys as text[])) order by received_at, reference""")
 
 
 async def districts(tx: Transaction, postcodes: Iterable[str | None]) -> dict[str, OnsCode]:
@@ -439,9 +398,9 @@ async def take_overdue(tx: Transaction, today: date, limit: int) -> list[Expecte
 
 _TAKE_OVERDUE = text("""
     with due as (
-        select referral.person_key, referral.reference, referral.overdue_on, exists (
-            select from router.person where person.person_key = referral.person_key and person.person_no = referral.person_no
-                and person.state ?| array['death_reported_by', 'death_confirmed']) as held
+        select referral.person_key, referral.reference, referral.overdue_on, coalesce((
+            select person.state ?| array['death_reported_by', 'death_confirmed'] from router.person
+            where person.person_key = referral.person_key and person.person_no = referral.person_no), false) as held
         from router.referral join router.person_key as locked on locked.person_key = referral.person_key
         where referral.overdue_on <= cast(:today as date) and not referral.overdue_held
         order by referral.overdue_on limit :limit

@@ -23,8 +23,11 @@ from services.router.decide.model import (
     ReferralRecord,
 )
 
-SHOWN = 50
-"""Number of open referrals of each category, the first by reference, that a decision can read of any case."""
+FIRST = 10
+"""Number of open referrals of each category that the rules read.
+
+They read all of a case of ordinary size, so that a district whose hub has changed since is noticed there at once.
+"""
 
 
 @dataclass(slots=True)
@@ -60,9 +63,9 @@ class Standing:
 
     @property
     def first(self) -> set[Reference]:
-        """The referrals that decide, and those that are shown."""
+        """The first referrals by each order; by reference, FIRST of them."""
         first_by_order = [order[0][-1] for order in (self.by_referral, self.by_admission) if order]
-        return {*self.by_reference[:SHOWN], *first_by_order}
+        return {*self.by_reference[:FIRST], *first_by_order}
 
 
 @dataclass(slots=True)
@@ -121,7 +124,7 @@ class Index:
         for key in description.keys:
             counts = {**self.described.get(key, {})}
             counts[person_no] = counts.get(person_no, 0) + added
-            self.described[key] = {person: count for person, count in counts.items() if count}
+            self.described[key] = {person: count for person, count in counts.items() if count > 0}
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ class Transition:
         self.emitted: list[EmittedEvent | EmittedRejection] = []
         self._earlier = state
         self._changed: dict[Reference, None] = {}
-        self._changed_persons: set[int] = set()
+        self._changed_persons: dict[int, None] = {}
         self._informed: dict[tuple[HubId, Reference], ReferralRecord] = {}
         self._positions: dict[CaseId, tuple[CaseRecord, PersonRecord, CasePosition]] = {}
         self._contexts: dict[Reference, tuple[ReferralRecord, PersonRecord, ReferralContext]] = {}
@@ -137,12 +137,12 @@ class Transition:
                 case ReferralRecord():
                     before = self.referrals.get(entry.reference)
                     self.referrals[entry.reference] = entry
+                    self._changed[entry.reference] = None
                     self._count_in_case(before, entry)
                     self._count_of_person(before, entry)
-                    self._changed[entry.reference] = None
                 case PersonRecord():
                     self.persons[entry.person_no] = entry
-                    self._changed_persons.add(entry.person_no)
+                    self._changed_persons[entry.person_no] = None
                     self.index.put_person(entry)
                     self.tally = self.tally._replace(persons=max(self.tally.persons, entry.person_no))
 
@@ -230,7 +230,7 @@ class Transition:
             **data,
         )
         contexts = [self._referral_context(one) for one in records if self._may_hear(event, one)]
-        messages = {hub: self._for_hub(whole, case, hub, role) for hub, role in (hubs or {}).items()}
+        messages = {hub: self._for_hub(whole, case, hub, role) for hub, role in sorted((hubs or {}).items())}
         self._add_emitted(hub_events.with_contexts(whole, contexts), messages, conversations or {})
         case = self._with_cursors(case, messages)
         self.keep(case)
@@ -356,7 +356,7 @@ class Transition:
     def _touched_cases(self) -> list[CaseRecord]:
         """Return the cases of which hubs may see something else after this decision."""
         touched = {self.referrals[reference].case_id: None for reference in self._changed}
-        for number in sorted(self._changed_persons):
+        for number in self._changed_persons:
             before = self._earlier.persons.get(number)
             if before is not None and before.restricted_access != self.persons[number].restricted_access:
                 touched |= {case.case_id: None for case in self.open_cases(number)}
@@ -378,14 +378,13 @@ class Transition:
 
     def count_open(self, case: CaseRecord, hub: HubId, role: Role) -> int:
         """Return how many open referrals of a case a hub may see."""
-        tally = self.tally_of(case.case_id)
-        return sum(count for category, count in tally.open if disclosure.may_see(case, category, hub, role))
+        counts = self.tally_of(case.case_id).open
+        return sum(count for category, count in counts if disclosure.may_see(case, category, hub, role))
 
-    def restricted_teams(self, case: CaseRecord) -> set[HubId]:
+    def restricted_teams(self, case: CaseRecord) -> set[HubId | None]:
         """Return the hospital teams of the restricted stays that are or were on a case."""
         tally = self.tally_of(case.case_id)
-        teams = {category.hospital_hub for category in tally.categories if category.restricted}
-        return {team for team in (*teams, *tally.restricted_hubs) if team}
+        return {*tally.restricted_hubs, *(one.hospital_hub for one in tally.categories if one.restricted)}
 
     def roles(self, case: CaseRecord) -> dict[HubId, Role]:
         """Return the hubs that receive events of the case, with their roles."""
