@@ -50,6 +50,7 @@ the services' tables as a black-box oracle: all SQL of the harness is in `tests/
 | I7 | no lag, no open transaction; no process has grown in memory, files or connections |
 | I8 | the final state is the same with faults as without (seeds without a race) |
 | I9 | while one key, hub topic, hub or recipient is in trouble and nothing else is, no other input or feedback waits longer than 10 s, and no other topic is paused |
+| I10 | the example client, which reads nothing but the topic of a hub, knows every open referral of its cases that the hub may see, as it stands |
 """  # noqa: E501 - rows of a table
 
 NOT_COVERED = """\
