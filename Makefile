@@ -54,6 +54,9 @@ SEEDS ?= ci
 chaos: $(READY) ## Inject faults into an installation, and check its guarantees: SEEDS=100, 7..9, ci or mutants
 	@$(RUN)/python -m tests.chaos --seeds $(SEEDS) $(ARGS)
 
+plans: $(READY) ## Explain every statement of the services with 2,000 and 200,000 waiting rows; ARGS=--all prints each
+	@$(RUN)/python -m tests.plans $(ARGS)
+
 field: $(READY) ## Run the field cases on an embedded installation; compare with the committed verdicts
 	@$(RUN)/python -m tests.field $(ARGS)
 
