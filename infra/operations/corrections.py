@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from infra.operations.audit_log import Operator, record_action
 from infra.operations.queries import DeadLetterRow
 from schemas.events import CASE_EVENTS, CaseEvent, CommandRefused
-from services.messaging import cloudevents
+from services.messaging import cloudevents, dead_letters
 from services.messaging.cloudevents import KafkaRecord, Undecodable
 from services.messaging.dead_letters import encode_headers
 from services.router.consumer import UNKNOWN, Unreadable, read_record
@@ -122,6 +122,8 @@ def _unreadable(reason: str) -> EditRefused:
 
 async def _move(tx: Transaction, row: DeadLetterRow, to: DeadLetterRow) -> None:
     parameters = {"new": to.person_key, "key": row.person_key, "id": row.id}
+    await dead_letters.lock_groups(tx, row.service, (row.person_key, to.person_key))
+    await dead_letters.unlink(tx, row.service, [(row.person_key, row.id)])
     moved = await tx.scalar(
         text(f"""update {row.service}.dead_letter set person_key = :new, message_group = :message_group, other_groups = :other_groups
                  where person_key = :key and id = :id and resolved_at is null returning id"""),  # noqa: S608 - a constant name
@@ -133,3 +135,4 @@ async def _move(tx: Transaction, row: DeadLetterRow, to: DeadLetterRow) -> None:
         text(f"update {row.service}.dead_letter_edit set person_key = :new where person_key = :key and dead_letter_id = :id"),  # noqa: S608 - a constant name
         parameters,
     )  # fmt: skip
+    await dead_letters.link(tx, row.service, [(to.person_key, row.id)])

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from infra.operations import queries, redaction
 from infra.operations.audit_log import Operator, record_action
 from infra.operations.queries import SERVICES, DeadLetterRow
-from services.messaging.dead_letters import decode_headers
+from services.messaging.dead_letters import decode_headers, lock_groups, unlink
 from services.runtime.database import Transaction
 
 # ---- show -----------------------------------------------------------------------------------------------------------
@@ -200,7 +200,10 @@ async def act(engine: AsyncEngine, planned: Sequence[PlannedAction], by: Operato
         for service in SERVICES:
             for what, statement in (("resubmit", _RESUBMIT), ("discard", _DISCARD)):
                 rows = [one.row for one in planned if one.what == what and one.row.service == service]
+                await lock_groups(tx, service, (row.person_key for row in rows))
                 done = await _mark(tx, statement.format(service=service), rows)
+                if what == "discard":
+                    await unlink(tx, service, [(row.person_key, row.id) for row in rows if row.id in done])
                 touched += [row for row in rows if row.id in done]
                 if done:
                     await record_action(tx, service, what, by, {"ids": sorted(done)})

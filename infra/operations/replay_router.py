@@ -31,6 +31,7 @@ TABLES = (
     "case_event",
     "outbox",
     "dead_letter",
+    "dead_letter_group",
     "dead_letter_edit",
 )
 

@@ -53,7 +53,11 @@ class OutgoingCommand(NamedTuple):
 
 @dataclass
 class SimulatedCase:
-    """A hub's view of one case: the latest event, and the hub's own commands."""
+    """A hub's view of one case: the latest event, the referrals of all, and the hub's own commands.
+
+    `known`: referrals by reference. `named`, `unnamed`: those that the latest event and its snapshots name, and the number of open ones
+    that they do not. `snapshots`: how many are still to come.
+    """
 
     hub: str
     id: str
@@ -64,7 +68,10 @@ class SimulatedCase:
     version: int = 0
     role: str | None = None
     position: dict[str, Any] = field(default_factory=dict)
-    referrals: list[dict[str, Any]] = field(default_factory=list)
+    known: dict[str, dict[str, Any]] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
+    unnamed: int = 0
+    snapshots: int = 0
     done: set[str] = field(default_factory=set)
     assessed: set[tuple[str, str]] = field(default_factory=set)
     recorded: set[str] = field(default_factory=set)
@@ -81,6 +88,10 @@ class SimulatedCase:
     def may_contact(self) -> bool:
         """False while a reported death is not confirmed or withdrawn."""
         return not self.position.get("check_before_contact", False)
+
+    @property
+    def referrals(self) -> list[dict[str, Any]]:
+        return list(self.known.values())
 
     def open_needs(self) -> list[tuple[str, str]]:
         """Return (reference, service) of every open need."""
@@ -100,7 +111,7 @@ def apply_event(case: SimulatedCase, kind: str, data: Mapping[str, Any]) -> bool
     if version <= case.version:
         return False
     expected, case.version = case.version + 1, version
-    case.role, case.position, case.referrals = data.get("role"), data["case"], data.get("referrals", [])
+    _take_referrals(case, kind, data)
     case.done.add(kind)
     _note_work(case, kind, data)
     if data.get("command_id") == case.awaiting:
@@ -108,6 +119,23 @@ def apply_event(case: SimulatedCase, kind: str, data: Mapping[str, Any]) -> bool
     if version != expected:
         raise OutOfOrder(f"received version {version}, expected {expected}")
     return True
+
+
+def _take_referrals(case: SimulatedCase, kind: str, data: Mapping[str, Any]) -> None:
+    """Replace role, position and the referrals that an event brings; forget open ones that it does not name, if it names all."""
+    if kind == "snapshot":
+        case.snapshots -= 1
+    else:
+        others = [one["reference"] for one in data.get("others", [])]
+        case.role, case.position, case.snapshots = data.get("role"), data["case"], data.get("snapshots", 0)
+        case.named, case.unnamed = set(others), data.get("others_count", 0) - len(others)
+    for one in data.get("referrals", []):
+        case.named.add(one["reference"])
+        case.known[one["reference"]] = one
+    if case.role == "former":
+        case.known = {}
+    elif not case.snapshots and not case.unnamed:
+        case.known = {ref: one for ref, one in case.known.items() if ref in case.named or not one["open_needs"]}
 
 
 def _note_work(case: SimulatedCase, kind: str, data: Mapping[str, Any]) -> None:
@@ -135,9 +163,9 @@ PLANS_CONTACT = {"book", "start"}
 def next_step(case: SimulatedCase, script: Sequence[ScriptStep]) -> ScriptStep | None:
     """Return the next step: to mark a referral as read, else the first open step of the script.
 
-    None if the hub waits for an outcome or a check, or has nothing to read and is not the holder.
+    None if the hub waits for an outcome, a check or a snapshot, or has nothing to read and is not the holder.
     """
-    if case.awaiting:
+    if case.awaiting or case.snapshots:
         return None
     if case.to_read:
         return ScriptStep("mark-read", case.to_read[0])
@@ -324,7 +352,8 @@ class Inbox:
         line |= {"id": event.headers.get("ce_id"), "correlation_id": event.headers.get("ce_correlationid")} | more
         if case is not None:
             line |= {"version": event.data.get("hub_version"), "role": case.role, "position": case.position}
-            line["referrals"] = [_in_brief(one) for one in case.referrals]
+            provisional = case.position.get("provisional", False)
+            line["referrals"] = [_in_brief(one) | {"provisional": provisional} for one in case.referrals]
         self._file.write(json.dumps(line) + "\n")
 
     def flush(self) -> None:
@@ -335,7 +364,7 @@ class Inbox:
 def _in_brief(referral: Mapping[str, Any]) -> dict[str, Any]:
     content = referral.get("referral", {})
     needs = [need["service"] for need in content.get("needs", [])]
-    brief = {name: referral.get(name) for name in ("reference", "status", "open_needs", "provisional")}
+    brief = {name: referral.get(name) for name in ("reference", "status", "open_needs")}
     brief |= {"needs": needs, "format": content.get("message", {}).get("format")}
     return brief | {"stay": content.get("hospital") is not None, "grant": content.get("grant")}
 
@@ -397,7 +426,8 @@ class HubSimulator:
         for key in [key for key, when in self.due.items() if when <= now]:
             del self.due[key]
             case = self.cases[key]
-            if step := next_step(case, self.scripts[case.hub]):
+            step = next_step(case, self.scripts[case.hub])
+            if step is not None:
                 send = command(case, step, self.visits)
                 case.awaiting, case.expected_version = send.id, case.version
                 case.ending.update(case.open_needs() if step.name == "complete" else ())

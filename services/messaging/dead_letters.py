@@ -7,7 +7,7 @@ or the commands of a case) wait behind it in order; all other records are proces
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from sqlalchemy import TextClause, text
 
 from services.messaging.cloudevents import KafkaRecord
 from services.runtime.database import Transaction
+from services.runtime.logs import log
 
 WAITING = "waits behind an earlier message of its group"
 
@@ -40,8 +41,25 @@ class DeadLetter:
 async def add(tx: Transaction, schema: str, dead_letters: Sequence[DeadLetter]) -> None:
     """Store these records in `<schema>.dead_letter`, in order; count an attempt if a record is already stored."""
     unique = {(one.person_key, _position(one.record)): one for one in reversed(dead_letters)}
+    for one in unique.values():
+        log_dead_letter(one)
     if unique:
-        await tx.execute(_insert(schema), _columns(list(reversed(unique.values()))))
+        await lock_groups(tx, schema, (one.person_key for one in unique.values()))
+        rows = await tx.execute(_insert(schema), _columns(list(reversed(unique.values()))))
+        await link(tx, schema, [(row.person_key, row.id) for row in rows if row.attempts == 1])
+
+
+def log_dead_letter(one: DeadLetter) -> None:
+    """Log a record that cannot be applied; no text of it but an id."""
+    log.warning(
+        "record_dead_lettered",
+        topic=one.record.topic,
+        partition=one.record.partition,
+        offset=one.record.offset,
+        reason=one.reason,
+        waiting=one.waiting,
+        correlation_id=one.correlation_id,
+    )
 
 
 def _columns(dead_letters: Sequence[DeadLetter]) -> dict[str, list[Any]]:
@@ -77,8 +95,9 @@ def _insert(schema: str) -> TextClause:
              as one (person_key, message_group, other_groups, topic, partition, "offset", event_id, key, headers, value, reason,
                      correlation_id, waiting, place)
         order by place
-        on conflict (person_key, topic, partition, "offset", content)
-        do update set attempts = parked.attempts + 1, last_at = clock_timestamp()""")  # noqa: S608 - schema names are constants
+        on conflict (topic, partition, "offset", content, person_key)
+        do update set attempts = parked.attempts + 1, last_at = clock_timestamp()
+        returning person_key, id, attempts""")  # noqa: S608 - schema names are constants
 
 
 def encode_headers(headers: Iterable[tuple[str, bytes | None]]) -> str:
@@ -120,17 +139,108 @@ def _position(record: KafkaRecord) -> tuple[str, int, int, str]:
     return record.topic, record.partition, record.offset, hashlib.sha256(record.value).hexdigest()
 
 
+# ---- the order within groups ------------------------------------------------------------------------------------------
+#
+# An unresolved dead letter points to the last earlier one that has one of its groups (`behind`). One that points to none may be
+# applied, and is found by an index, however many wait.
+
+LetterId = tuple[str, int]
+"""(person_key, id) of a dead letter."""
+
+
+async def lock_groups(tx: Transaction, schema: str, person_keys: Iterable[str]) -> None:
+    """Let no other transaction change the groups of these persons' dead letters until this one ends."""
+    await tx.execute(_LOCK_GROUPS, {"keys": sorted({f"{schema} {key}" for key in person_keys})})
+
+
+_LOCK_GROUPS = text("""
+    select pg_advisory_xact_lock(hashtextextended(key, 0)) from unnest(cast(:keys as text[])) as given (key)""")
+
+
+async def link(tx: Transaction, schema: str, letters: Collection[LetterId]) -> None:
+    """Put unresolved dead letters into their groups; the next one of each group then waits behind them."""
+    if not letters:
+        return
+    await tx.execute(
+        text(f"""
+            insert into {schema}.dead_letter_group (person_key, message_group, dead_letter_id)
+            select person_key, own, id from {_these(schema)} cross join {_OWN_GROUPS} on conflict do nothing"""),  # noqa: S608 - schema names are constants
+        _named(letters),
+    )
+    later = await tx.execute(
+        text(f"""
+            select distinct next.person_key, next.dead_letter_id from {_these(schema)} cross join {_OWN_GROUPS} cross join lateral (
+                select person_key, dead_letter_id from {schema}.dead_letter_group as held
+                where held.person_key = parked.person_key and held.message_group = own and held.dead_letter_id > parked.id
+                order by dead_letter_id limit 1) as next"""),  # noqa: S608 - schema names are constants
+        _named(letters),
+    )
+    await _point(tx, schema, {*letters, *((row.person_key, row.dead_letter_id) for row in later)})
+
+
+async def unlink(tx: Transaction, schema: str, letters: Collection[LetterId]) -> None:
+    """Take dead letters out of their groups; what waited behind them waits behind what is before them, or for nothing."""
+    if not letters:
+        return
+    await tx.execute(
+        text(f"""
+            delete from {schema}.dead_letter_group as held using {_these(schema)}
+            where held.person_key = parked.person_key and held.dead_letter_id = parked.id
+              and held.message_group = any(array[parked.message_group] || parked.other_groups)"""),  # noqa: S608 - schema names are constants
+        _named(letters),
+    )
+    followers = await tx.execute(
+        text(f"""
+            select follower.person_key, follower.id from {schema}.dead_letter as follower
+            join unnest(cast(:keys as text[]), cast(:ids as bigint[])) as given (key, given_id)
+              on follower.person_key = given.key and follower.behind = given.given_id
+            where follower.resolved_at is null"""),  # noqa: S608 - schema names are constants
+        _named(letters),
+    )
+    await _point(tx, schema, {(row.person_key, row.id) for row in followers})
+
+
+async def _point(tx: Transaction, schema: str, letters: Collection[LetterId]) -> None:
+    """Let these dead letters point to the last earlier one of their groups."""
+    if letters:
+        await tx.execute(
+            text(f"""
+                update {schema}.dead_letter as pointing set behind = (
+                    select max(earlier.dead_letter_id)
+                    from unnest(array[pointing.message_group] || pointing.other_groups) as own cross join lateral (
+                        select dead_letter_id from {schema}.dead_letter_group as held
+                        where held.person_key = pointing.person_key and held.message_group = own
+                          and held.dead_letter_id < pointing.id
+                        order by dead_letter_id desc limit 1) as earlier)
+                from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as given (key, given_id)
+                where pointing.person_key = given.key and pointing.id = given.given_id"""),  # noqa: S608 - schema names are constants
+            _named(sorted(letters)),
+        )
+
+
+def _these(schema: str) -> str:
+    """Return an SQL relation `parked`: the dead letters of the parameters `keys` and `ids`."""
+    return f"""(
+        select parked.* from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as given (key, given_id)
+        join {schema}.dead_letter as parked on parked.person_key = given.key and parked.id = given.given_id) as parked"""  # noqa: S608 - schema names are constants
+
+
+_OWN_GROUPS = "lateral unnest(array[parked.message_group] || parked.other_groups) as own"
+
+
+def _named(letters: Collection[LetterId]) -> dict[str, list[Any]]:
+    return {"keys": [person_key for person_key, _ in letters], "ids": [number for _, number in letters]}
+
+
 # ---- status for new records -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantineStatus:
-    """The dead letters under some person keys: groups with an open one, and records of closed ones."""
+    """What dead letters mean for a batch: groups with an unresolved one, and records of closed ones, each with its person key."""
 
     message_groups: set[MessageGroup]
-    positions: set[tuple[str, tuple[str, int, int, str]]]
-    discarded: set[tuple[str, str, str | None]]
-    applied: set[tuple[str, str, str | None, str]]
+    closed: set[tuple[str, KafkaRecord]]
 
     def is_closed(self, person_key: str, record: KafkaRecord) -> bool:
         """Return whether a record belongs to a closed dead letter and must be dropped.
@@ -138,52 +248,56 @@ class QuarantineStatus:
         That is the record of a closed dead letter if Kafka delivers it again, any repeat of the event of a discarded one, and a
         repeat with the same bytes of one that was applied, even if it was edited before.
         """
-        if not (self.positions or self.discarded or self.applied):
-            return False
-        position = _position(record)
-        repeated = (person_key, record.topic, event_id(record))
-        return (
-            (person_key, position) in self.positions
-            or repeated in self.discarded
-            or (*repeated, position[-1]) in self.applied
-        )
+        return (person_key, record) in self.closed
 
 
 async def status_of(
-    tx: Transaction, schema: str, person_keys: Iterable[str], records: Sequence[KafkaRecord]
+    tx: Transaction, schema: str, groups: Iterable[MessageGroup], records: Sequence[tuple[str, KafkaRecord]]
 ) -> QuarantineStatus:
-    """Return the dead letters that matter for these records and person keys."""
+    """Return which of these groups have an unresolved dead letter, and which of these records belong to a closed one.
+
+    `records`: each with its person key.
+    """
+    unique = list(set(groups))
     columns = {
-        "keys": list(set(person_keys)),
-        "topics": [record.topic for record in records],
-        "partitions": [record.partition for record in records],
-        "offsets": [record.offset for record in records],
-        "events": [event_id(record) or "" for record in records],
+        "group_keys": [person_key for person_key, _ in unique],
+        "groups": [group for _, group in unique],
+        "keys": [person_key for person_key, _ in records],
+        "topics": [record.topic for _, record in records],
+        "partitions": [record.partition for _, record in records],
+        "offsets": [record.offset for _, record in records],
+        "contents": [hashlib.sha256(record.value).hexdigest() for _, record in records],
+        "events": [event_id(record) for _, record in records],
     }
-    status = QuarantineStatus(set(), set(), set(), set())
-    for row in await tx.execute(_select_status(schema), columns):
-        if row.resolved_at is None:
-            status.message_groups.update((row.person_key, group) for group in (row.message_group, *row.other_groups))
-            continue
-        status.positions.add((row.person_key, (row.topic, row.partition, row.offset, row.content)))
-        if row.event_id and row.resolution == "discarded":
-            status.discarded.add((row.person_key, row.topic, row.event_id))
-        elif row.event_id:
-            status.applied.add((row.person_key, row.topic, row.event_id, row.content))
+    status = QuarantineStatus(set(), set())
+    for kind, place in await tx.execute(_select_status(schema), columns):
+        if kind == "group":
+            status.message_groups.add(unique[place - 1])
+        else:
+            status.closed.add(records[place - 1])
     return status
 
 
 def _select_status(schema: str) -> TextClause:
     return text(f"""
-        with given as (
-            select * from unnest(cast(:topics as text[]), cast(:partitions as integer[]), cast(:offsets as bigint[]),
-                                 cast(:events as text[])) as record (topic, partition, "offset", event_id)
-        )
-        select person_key, message_group, other_groups, topic, partition, "offset", content, event_id, resolved_at, resolution
-        from {schema}.dead_letter
-        where person_key = any(cast(:keys as text[]))
-          and (resolved_at is null or (topic, partition, "offset") in (select topic, partition, "offset" from given)
-               or (topic, event_id) in (select topic, event_id from given))""")  # noqa: S608 - schema names are constants
+        select 'group', place
+        from unnest(cast(:group_keys as text[]), cast(:groups as text[])) with ordinality as wanted (person_key, message_group, place)
+        cross join lateral (
+            select from {schema}.dead_letter_group as held
+            where held.person_key = wanted.person_key and held.message_group = wanted.message_group limit 1) as held
+        union all
+        select 'record', place
+        from unnest(cast(:keys as text[]), cast(:topics as text[]), cast(:partitions as integer[]), cast(:offsets as bigint[]),
+                    cast(:contents as text[]), cast(:events as text[])) with ordinality
+            as given (key, topic, partition, "offset", content, event, place)
+        cross join lateral (
+            (select from {schema}.dead_letter as parked
+             where parked.topic = given.topic and parked.partition = given.partition and parked."offset" = given."offset"
+               and parked.content = given.content and parked.person_key = given.key and resolved_at is not null limit 1)
+            union all
+            (select from {schema}.dead_letter as parked
+             where parked.person_key = given.key and parked.topic = given.topic and parked.event_id = given.event
+               and (resolution = 'discarded' or parked.content = given.content) and resolved_at is not null limit 1)) as closed""")  # noqa: S608 - schema names are constants
 
 
 async def find_relocated(
@@ -195,8 +309,9 @@ async def find_relocated(
     rows = await tx.execute(
         text(f"""
             select topic, partition, "offset", content from {schema}.dead_letter
-            where person_key <> :key and (topic, partition, "offset") in (
-                select * from unnest(cast(:topics as text[]), cast(:partitions as integer[]), cast(:offsets as bigint[])))"""),  # noqa: S608 - schema names are constants
+            join unnest(cast(:topics as text[]), cast(:partitions as integer[]), cast(:offsets as bigint[]))
+                as given (topic, partition, "offset") using (topic, partition, "offset")
+            where person_key <> :key"""),  # noqa: S608 - schema names are constants
         {
             "key": person_key,
             "topics": [record.topic for record in records],

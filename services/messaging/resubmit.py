@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.messaging import dead_letters
 from services.messaging.cloudevents import KafkaRecord
 from services.messaging.dead_letters import DeadLetter, decode_headers
 from services.runtime import database, metrics
@@ -36,13 +37,8 @@ class ReleasableLetter:
     """The id of the edit in `record`; if a newer one is saved before it is applied, the next round applies that one."""
 
 
-def _may_go(schema: str) -> str:
-    """Return an SQL condition: requested or waiting, and no earlier open dead letter has one of its message groups."""
-    return f"""
-        parked.resolved_at is null and (parked.waiting or parked.resubmit_at is not null) and not exists (
-            select from {schema}.dead_letter as earlier
-            where earlier.person_key = parked.person_key and earlier.resolved_at is null and earlier.id < parked.id
-              and (array[earlier.message_group] || earlier.other_groups) && (array[parked.message_group] || parked.other_groups))"""
+_MAY_GO = "parked.resolved_at is null and parked.behind is null and (parked.waiting or parked.resubmit_at is not null)"
+"""SQL condition: requested or waiting, and no earlier unresolved dead letter has one of its message groups."""
 
 
 async def ready(tx: Transaction, schema: str) -> list[ReleasableLetter]:
@@ -57,7 +53,7 @@ async def ready(tx: Transaction, schema: str) -> list[ReleasableLetter]:
                 select id, key, headers, value from {schema}.dead_letter_edit
                 where dead_letter_edit.person_key = parked.person_key and dead_letter_id = parked.id
                 order by dead_letter_edit.id desc limit 1) as edit on true
-            where {_may_go(schema)}
+            where {_MAY_GO}
             order by parked.id limit {ROUND}""")  # noqa: S608 - schema names are constants
     )
     return [
@@ -77,20 +73,14 @@ async def take(tx: Transaction, schema: str, rows: Sequence[ReleasableLetter]) -
 
     Rows that another process has applied, or that were edited since they were read, are left out.
     """
-    await tx.execute(
-        text(f"""
-            select from {schema}.dead_letter
-            where (person_key, id) in (select * from unnest(cast(:keys as text[]), cast(:ids as bigint[])))
-            order by id for update"""),  # noqa: S608 - schema names are constants
-        _named(rows),
-    )
+    await dead_letters.lock_groups(tx, schema, (row.person_key for row in rows))
     result = await tx.execute(
         text(f"""
             select parked.id, (select max(id) from {schema}.dead_letter_edit
                                where dead_letter_edit.person_key = parked.person_key and dead_letter_id = parked.id) as edit
             from {schema}.dead_letter as parked
             where (parked.person_key, parked.id) in (
-                select * from unnest(cast(:keys as text[]), cast(:ids as bigint[]))) and {_may_go(schema)}"""),  # noqa: S608 - schema names are constants
+                select * from unnest(cast(:keys as text[]), cast(:ids as bigint[]))) and {_MAY_GO}"""),  # noqa: S608 - schema names are constants
         _named(rows),
     )
     unchanged = {(row.id, row.edit) for row in result}
@@ -103,29 +93,35 @@ def _named(rows: Collection[ReleasableLetter]) -> dict[str, list[Any]]:
 
 async def resolve(tx: Transaction, schema: str, rows: Collection[ReleasableLetter], resolution: str) -> None:
     """Close these dead letters and the repeats of them: what waits behind them may be applied."""
-    if rows:
-        await tx.execute(
-            text(f"""
-                update {schema}.dead_letter as parked
-                set resolved_at = clock_timestamp(), resolution = :resolution, attempts = attempts + 1, last_at = clock_timestamp()
-                from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as done (person_key, id)
-                where parked.person_key = done.person_key and parked.id = done.id"""),  # noqa: S608 - schema names are constants
-            {"resolution": resolution, **_named(rows)},
-        )
-        await tx.execute(
-            text(f"""
-                update {schema}.dead_letter as again set resolved_at = clock_timestamp(), resolution = 'duplicate'
-                from {schema}.dead_letter as parked
-                where (parked.person_key, parked.id) in (
-                        select * from unnest(cast(:keys as text[]), cast(:ids as bigint[])))
-                  and again.person_key = parked.person_key and again.topic = parked.topic and again.resolved_at is null
-                  and again.event_id = parked.event_id and again.content = parked.content"""),  # noqa: S608 - schema names are constants
-            _named(rows),
-        )
+    if not rows:
+        return
+    await tx.execute(
+        text(f"""
+            update {schema}.dead_letter as parked
+            set resolved_at = clock_timestamp(), resolution = :resolution, attempts = attempts + 1, last_at = clock_timestamp()
+            from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as done (key, done_id)
+            where parked.person_key = done.key and parked.id = done.done_id"""),  # noqa: S608 - schema names are constants
+        {"resolution": resolution, **_named(rows)},
+    )
+    repeats = await tx.execute(
+        text(f"""
+            update {schema}.dead_letter as again set resolved_at = clock_timestamp(), resolution = 'duplicate'
+            from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as done (key, done_id)
+            join {schema}.dead_letter as parked on parked.person_key = done.key and parked.id = done.done_id
+            where again.person_key = parked.person_key and again.topic = parked.topic and again.resolved_at is null
+              and again.event_id = parked.event_id and again.content = parked.content
+            returning again.person_key, again.id"""),  # noqa: S608 - schema names are constants
+        _named(rows),
+    )
+    closed = {*((row.person_key, row.id) for row in rows), *((row.person_key, row.id) for row in repeats)}
+    await dead_letters.unlink(tx, schema, closed)
 
 
 async def reject_resubmitted(tx: Transaction, schema: str, row: ReleasableLetter, dead_letter: DeadLetter) -> None:
     """Keep a dead letter that failed again open, with the new reason, until it is requested again."""
+    dead_letters.log_dead_letter(dead_letter)
+    await dead_letters.lock_groups(tx, schema, (row.person_key, dead_letter.person_key))
+    await dead_letters.unlink(tx, schema, [(row.person_key, row.id)])
     await tx.execute(
         text(f"""
             update {schema}.dead_letter
@@ -145,6 +141,7 @@ async def reject_resubmitted(tx: Transaction, schema: str, row: ReleasableLetter
             "correlation": dead_letter.correlation_id,
         },
     )
+    await dead_letters.link(tx, schema, [(dead_letter.person_key, row.id)])
 
 
 async def resubmit_ready(

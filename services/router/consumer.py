@@ -4,7 +4,8 @@ Lock, drop duplicates, load, decide in memory, number, write, and add to the out
 
 A record that cannot be read or decided becomes a dead letter in the same transaction; one that fails in the database, in a
 transaction of its own. Later records of the same referral, or the same hub's later commands for the same case, wait behind it: a
-group never crosses topics. A command that is not valid is refused, and nothing waits for it.
+group never crosses topics. A command that is not valid is refused, and nothing waits for it. A withdrawal of consent waits for nothing
+if its referral is known; what is resubmitted later is then older and changes nothing.
 """
 
 import asyncio
@@ -21,9 +22,11 @@ from typing import Any, get_args
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from schemas.case import EndReason
 from schemas.events import (
     COMMANDS,
     REFERRAL_EVENTS,
+    Cancel,
     CaseCancelled,
     CaseCompleted,
     CaseEvent,
@@ -31,7 +34,9 @@ from schemas.events import (
     Command,
     CommandRefused,
     Event,
+    EventData,
     HubCommand,
+    ReferralCancelled,
     ReferralEvent,
     ReferralReceived,
     ReferralUpdated,
@@ -40,8 +45,9 @@ from schemas.model import CaseId, OnsCode, PersonKey
 from schemas.referral import Referral
 from schemas.text import is_storable_json
 from schemas.topics import CASE_EVENT, REFERRAL_EVENT, commanding_hub, hub_case
-from services.messaging import dead_letters, outbox, resubmit
+from services.messaging import dead_letter_share, dead_letters, outbox, resubmit
 from services.messaging.cloudevents import KafkaRecord, Undecodable, decode, unknown_fields
+from services.messaging.dead_letter_share import DeadLetterShare
 from services.messaging.dead_letters import DeadLetter, MessageGroup
 from services.messaging.outbox import OutboxMessage
 from services.messaging.resubmit import ReleasableLetter
@@ -55,7 +61,6 @@ from services.router.decide.model import NotLoaded
 from services.router.store import SCHEMA, Changed, Input, Locked
 from services.runtime import database
 from services.runtime.database import Transaction
-from services.runtime.logs import log
 from services.runtime.tracing import RecordSpans
 
 SOURCE = "/lightbulb/router"
@@ -80,19 +85,25 @@ class Batches:
         directory: Directory,
         committed: Callable[[], None] = lambda: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        share: float = 1,
     ) -> None:
         self._engine = engine
         self._directory = directory
         self._committed = committed
         self._clock = clock
+        self._share = DeadLetterShare(share)
 
-    async def receive(self, records: Sequence[KafkaRecord]) -> None:
+    async def receive(self, records: Sequence[KafkaRecord]) -> frozenset[str]:
         """Apply these records, each once, in order.
+
+        Return the topics of which nothing more was applied, because too many of their records would become dead letters.
 
         Raises transient faults only; the transaction that failed is then rolled back.
         """
         try:
-            await database.apply_with_bisection(records, self._apply, self._refuse)
+            paused = await dead_letter_share.apply_within_share(records, self._apply, self._refuse)
+            await dead_letter_share.mark_paused(self._engine, SCHEMA, paused)
+            return paused
         finally:
             self._committed()
 
@@ -101,16 +112,18 @@ class Batches:
         while records:
             with RecordSpans("apply", records) as spans:
                 async with self._engine.begin() as tx:
-                    done = await _Batch(tx, self._directory, self._clock(), spans).run(records)
+                    done = await _Batch(tx, self._directory, self._clock(), spans).run(records, self._share)
             self._committed()
             records = records[done:]
 
     async def _refuse(self, record: KafkaRecord, reason: str) -> None:
         """Store a dead letter for a record whose transaction failed permanently."""
         read = read_record(record)
+        letter = _dead_letter(read, reason)
+        self._share.check([record], [letter])
         async with self._engine.begin() as tx:
             await store.lock(tx, [read.person_key])
-            await dead_letters.add(tx, SCHEMA, [_dead_letter(read, reason)])
+            await dead_letters.add(tx, SCHEMA, [letter])
 
     async def release(self) -> int:
         """Apply dead letters that were resubmitted or no longer wait; returns how many were tried."""
@@ -200,7 +213,7 @@ def _invalid(record: KafkaRecord, error: Undecodable) -> Input | Unreadable:
         command=next((kind.decode() for name, kind in record.headers if name == "ce_type" and kind in _TYPES), None),
         reason="invalid",
         explanation="The command is not valid: see places. Send it again, corrected; no other command waits for it.",
-        places=error.places,
+        places=error.issues,
     )
     digest = hashlib.sha256(repr((store.own_headers(record), record.value)).encode()).hexdigest()
     conversation = dead_letters.correlation_id(record) or command_id or digest
@@ -252,9 +265,6 @@ def _printable(group: str) -> str:
 def _dead_letter(read: Input | Unreadable, reason: str, *, waiting: bool = False) -> DeadLetter:
     raw_correlation = read.event.correlation_id if isinstance(read, Input) else dead_letters.correlation_id(read.record)
     correlation_id = _printable(raw_correlation) if raw_correlation else None
-    log.warning(
-        "record_dead_lettered", reason=reason, topic=read.record.topic, waiting=waiting, correlation_id=correlation_id
-    )
     return DeadLetter(read.record, read.person_key, (_printable(read.message_group),), reason, correlation_id, waiting)
 
 
@@ -272,15 +282,20 @@ class _Batch:
     postcodes: dict[str, OnsCode] = field(default_factory=dict)
     blocked: set[MessageGroup] = field(default_factory=set)
     failed: set[MessageGroup] = field(default_factory=set)
+    overtaking: set[KafkaRecord] = field(default_factory=set)
     letters: dict[KafkaRecord, DeadLetter] = field(default_factory=dict)
     messages: list[OutboxMessage] = field(default_factory=list)
     history: list[tuple[Event, Sequence[str], Sequence[str]]] = field(default_factory=list)
 
-    async def run(self, records: Sequence[KafkaRecord]) -> int:
-        """Apply these records, in order, until DECISION_SECONDS have passed; return how many were applied."""
+    async def run(self, records: Sequence[KafkaRecord], share: DeadLetterShare) -> int:
+        """Apply these records, in order, until DECISION_SECONDS have passed; return how many were applied.
+
+        Raises TooManyDeadLetters.
+        """
         read = [read_record(record) for record in records]
         locked = await store.lock(self.tx, [one.person_key for one in read])
-        status = await dead_letters.status_of(self.tx, SCHEMA, locked.last, records)
+        keyed = [(one.person_key, one.record) for one in read]
+        status = await dead_letters.status_of(self.tx, SCHEMA, map(_message_group, read), keyed)
         self.blocked = status.message_groups
         moved = await dead_letters.find_relocated(
             self.tx, SCHEMA, UNKNOWN, [one.record for one in read if one.person_key == UNKNOWN]
@@ -289,6 +304,7 @@ class _Batch:
         left = await self._apply([one for one in read if one.record not in closed], locked)
         done = records.index(left[0].record) if left else len(records)
         in_order = [self.letters[record] for record in dict.fromkeys(records[:done]) if record in self.letters]
+        share.check(records[:done], in_order)
         await dead_letters.add(self.tx, SCHEMA, in_order)
         return done
 
@@ -297,7 +313,7 @@ class _Batch:
         read = {row.record: read_record(row.record) for row in rows}
         locked = await store.lock(self.tx, [one.person_key for one in read.values()])
         locked_rows = {row.record: row for row in await resubmit.take(self.tx, SCHEMA, rows)}
-        status = await dead_letters.status_of(self.tx, SCHEMA, locked.last, [])
+        status = await dead_letters.status_of(self.tx, SCHEMA, map(_message_group, read.values()), [])
         self.blocked = status.message_groups - {
             (row.person_key, message_group) for row in locked_rows.values() for message_group in row.message_groups
         }
@@ -335,6 +351,9 @@ class _Batch:
                 self.blocked.add((one.person_key, one.message_group))
             elif _message_group(one) not in self.blocked:
                 candidates.append(one)
+            elif _withdraws_consent(one.event.data):
+                candidates.append(one)
+                self.overtaking.add(one.record)
             elif not await store.was_applied(self.tx, one):
                 self._add_dead_letter(one, dead_letters.WAITING, waiting=True)
         fresh = await store.record_inputs(self.tx, candidates, self.now, self.directory.version)
@@ -362,7 +381,7 @@ class _Batch:
 
     async def _decide(self, one: Input, locked: Locked) -> None:
         """Decide on an input; store it as a dead letter and forget it as applied if the decision fails."""
-        if _message_group(one) in self.failed:
+        if self._waits(one):
             await self._forget(one, dead_letters.WAITING, waiting=True)
             return
         try:
@@ -392,6 +411,14 @@ class _Batch:
                     state.with_loaded(more) for state in (self.stored[key], self.states[key])
                 )
                 await self._read_postcodes([self.states[key]])
+
+    def _waits(self, one: Input) -> bool:
+        """Return whether an input waits behind a dead letter: a withdrawal of consent does so only if its referral is unknown."""
+        if _message_group(one) not in self.failed and one.record not in self.overtaking:
+            return False
+        state, data = self.states[one.person_key], one.event.data
+        known = data.case_id in state.cases if isinstance(data, Command) else one.message_group in state.referrals
+        return not (known and _withdraws_consent(data))
 
     async def _forget(self, one: Input, reason: str, *, waiting: bool = False) -> None:
         """Store an input as a dead letter, and no longer as applied."""
@@ -462,9 +489,18 @@ class _Batch:
         await store.save_keys(self.tx, locked, before, self.states)
 
 
-def _message_group(one: Input) -> MessageGroup:
-    """Return the message group of an input, as dead letters name it."""
+def _message_group(one: Input | Unreadable) -> MessageGroup:
+    """Return the message group of a record, as dead letters name it."""
     return one.person_key, _printable(one.message_group)
+
+
+def _withdraws_consent(data: EventData) -> bool:
+    match data:
+        case ReferralCancelled(reason=reason) | Cancel(reason=reason):
+            return reason is EndReason.CONSENT_WITHDRAWN
+        case ReferralUpdated(referral=referral):
+            return referral.consents.referral.answer == "no"
+    return False
 
 
 def _decision(state: PersonAggregate, one: Input, context: DecisionContext) -> CaseDecision:

@@ -31,27 +31,30 @@ def records_of(
                 yield hub, part
 
 
-def rebuilt(records: Iterable[tuple[str, str, Mapping[str, Any]]]) -> dict[tuple[str, str], Case]:
-    """Return every case of every hub from (hub, last part of the type's name, data), by the example client's own function."""
-    by_hub: dict[str, dict[str, Case]] = {}
-    for hub, kind, data in records:
-        if kind != "command-refused":
-            receive(by_hub.setdefault(hub, {}), kind, dict(data))
-    return {(hub, case.id): case for hub, cases in by_hub.items() for case in cases.values()}
+Topics = dict[str, dict[str, Case]]
+"""What each hub has rebuilt from its topic: its cases by id."""
 
 
-def rebuilt_from(emitted: Iterable[EmittedEvent | EmittedRejection]) -> dict[tuple[str, str], Case]:
-    """Return every case of every hub from the events of decisions, as their records carry them."""
-    return rebuilt(
-        (hub, data.TYPE.split(".")[3], json.loads(data.model_dump_json(exclude_none=True)))
-        for hub, data in records_of(emitted)
-    )
+def consume(topics: Topics, hub: str, kind: str, data: Mapping[str, Any]) -> None:
+    """Apply a record of a hub's topic, by the example client's own function; `kind`: last part of the type's name."""
+    if kind != "command-refused":
+        receive(topics.setdefault(hub, {}), kind, dict(data))
 
 
-def seen_by_rebuilding(cases: Mapping[tuple[str, str], Case]) -> Seen:
+def rebuilt_from(emitted: Iterable[EmittedEvent | EmittedRejection], topics: Topics | None = None) -> Topics:
+    """Return every case of every hub from the events of decisions, as their records carry them; `topics`: from earlier ones."""
+    topics = {} if topics is None else topics
+    for hub, data in records_of(emitted):
+        consume(topics, hub, data.TYPE.split(".")[3], json.loads(data.model_dump_json(exclude_none=True)))
+    return topics
+
+
+def seen_by_rebuilding(topics: Topics) -> Seen:
     """Return what the rebuilt cases hold of their open referrals."""
     return {
-        key: {reference: _compared(one) for reference, one in case.referrals.items()} for key, case in cases.items()
+        (hub, case.id): {reference: _compared(one) for reference, one in case.referrals.items()}
+        for hub, cases in topics.items()
+        for case in cases.values()
     }
 
 

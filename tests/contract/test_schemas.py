@@ -88,8 +88,13 @@ def test_a_reader_accepts_fields_that_a_contract_does_not_name(name: str) -> Non
 
 
 @every_contract
-def test_a_reader_accepts_codes_that_an_event_does_not_name_and_a_command_has_only_its_own(name: str) -> None:
-    keys = {key for key, value in _members(resolved(name)) if key in ("enum", "examples") and isinstance(value, list)}
+def test_the_codes_of_an_event_are_open_and_those_of_a_command_closed(name: str) -> None:
+    definitions, waiting, seen = bundle()["$defs"], [bundle()["contracts"][name]["$ref"]], set()
+    while waiting:
+        seen.add(reference := waiting.pop())
+        waiting += _references(definitions[reference.removeprefix("#/$defs/")]) - seen
+    members = [one for reference in seen for one in _members(definitions[reference.removeprefix("#/$defs/")])]
+    keys = {key for key, value in members if key in ("enum", "examples") and isinstance(value, list)}
     assert keys <= ({"enum"} if name in COMMANDS else {"examples"})
 
 

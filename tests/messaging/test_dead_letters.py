@@ -55,7 +55,7 @@ async def test_a_dead_letter_is_stored_once_with_its_bytes_and_its_group_waits(e
     await park(engine, one, one)
     await park(engine, one)
     async with engine.begin() as tx:
-        standing = await dead_letters.status_of(tx, "tried", ["p", "q"], [])
+        standing = await dead_letters.status_of(tx, "tried", [("p", "LB-1"), ("q", "LB-1")], [])
         rows = (await tx.execute(text("select value, attempts, event_id from tried.dead_letter"))).all()
     assert standing.message_groups == {("p", "LB-1")}
     assert [tuple(row) for row in rows] == [(b"\xff\x00", 2, "e")]
@@ -156,7 +156,7 @@ async def test_a_redelivered_record_that_was_resolved_needs_no_work(engine: Asyn
     await resolve(engine, rows[1:], "discarded")
     brought = [a_record(1, id=None), a_record(9, b"again", id=b"gone"), a_record(3, id=None), a_record(1, b"other")]
     async with engine.begin() as tx:
-        standing = await dead_letters.status_of(tx, "tried", ["p"], brought)
+        standing = await dead_letters.status_of(tx, "tried", [], [("p", record) for record in brought])
     assert [standing.is_closed("p", record) for record in brought] == [True, True, False, False]
     assert not standing.is_closed("q", brought[1])
 

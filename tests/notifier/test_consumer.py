@@ -7,10 +7,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.operations import queries
+from infra.operations.queries import Filters
 from schemas.events import CaseAssigned, Event, ReferralContext
 from services.messaging.cloudevents import KafkaRecord
 from services.notifier import compose as decisions
 from services.notifier.compose import Feedback, FeedbackTexts, Recipients
+from tests.builders.events import with_header
 from tests.notifier.builders import (
     GP_MAILBOX,
     a_case_event,
@@ -22,6 +25,7 @@ from tests.notifier.builders import (
     the_recipients,
 )
 from tests.notifier.running import a_notifier, rows
+from tests.operations.operator_actions import discard
 
 FEEDBACK = "select * from notifier.feedback order by reference, recipient, ordinal"
 PARKED = "select * from notifier.dead_letter order by id"
@@ -196,10 +200,7 @@ async def test_later_events_of_a_referral_wait_for_an_event_of_an_unknown_versio
         await notifier.receiver.receive([unknown])
         await notifier.receiver.receive(life[1:])
         assert await rows(engine, FEEDBACK) == []
-        async with engine.begin() as tx:
-            await tx.execute(
-                text("update notifier.dead_letter set resolved_at = now(), resolution = 'discarded' where not waiting")
-            )
+        await discard(engine, (await queries.find(engine, Filters()))[:1])
         await notifier.receiver.release()
     assert [row.feedback_type for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
 
@@ -211,12 +212,24 @@ async def test_a_discarded_event_gives_no_feedback_even_if_it_is_redelivered(
     again = dataclasses.replace(life[1], offset=9001)
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         await notifier.receiver.receive(life[:2])
-        async with engine.begin() as tx:
-            await tx.execute(text("update notifier.dead_letter set resolved_at = now(), resolution = 'discarded'"))
+        await discard(engine, await queries.find(engine, Filters()))
         monkeypatch.undo()
         await notifier.receiver.receive([life[1], again, life[2]])
     assert [row.caused_by for row in await rows(engine, FEEDBACK)] == ["poor-3"]
     assert "poor-2" not in {row.event_id for row in await rows(engine, "select event_id from notifier.input")}
+
+
+async def test_too_many_events_that_cannot_be_read_pause_the_topic_until_they_can_be(engine: AsyncEngine) -> None:
+    """As after a start of an old release: nothing becomes a dead letter, and the next release sends the feedback."""
+    events = [a_case_event(CaseAssigned, by_gp(GP_MAILBOX, reference=f"LB-{n:04}"), id=f"good-{n}") for n in range(120)]
+    good = as_records(events)
+    newer = [with_header(record, "ce_type", b"uk.lightbulb.case.assigned.v9") for record in good]
+    async with a_notifier(engine, the_recipients(), delivering=False, share=0.5) as notifier:
+        assert [await notifier.receiver.receive(newer) for _ in range(2)] == [{"case.event"}] * 2
+        assert await rows(engine, "select id from notifier.dead_letter") == []
+        assert [row.topic for row in await rows(engine, "select topic from notifier.paused_topic")] == ["case.event"]
+        assert await notifier.receiver.receive(good) == set()
+    assert len(await rows(engine, FEEDBACK)) == 120
 
 
 async def test_data_that_postgresql_refuses_makes_a_dead_letter_of_its_event_only(engine: AsyncEngine) -> None:

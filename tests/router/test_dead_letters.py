@@ -9,7 +9,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from schemas.events import Accept, Hold
+from infra.operations import queries
+from infra.operations.queries import Filters
+from schemas.case import EndReason
+from schemas.events import Accept, Cancel, Hold
+from schemas.referral import Consent, Consents
 from services.messaging import dead_letters
 from services.messaging.cloudevents import KafkaRecord
 from services.messaging.dead_letters import DeadLetter, encode_headers
@@ -19,6 +23,7 @@ from services.router.decide import lifecycle
 from tests.builders.events import KEY, NOW, a_command, a_record, broken, cancelled, received, updated
 from tests.builders.reference_data import DIRECTORY
 from tests.builders.referrals import GP, WARD, a_form, a_referral, keys, reference
+from tests.operations.operator_actions import discard
 from tests.router.stored import apply, case_id, events, rows
 
 PARKED = 'select message_group, waiting, resolution, attempts from router.dead_letter order by "offset"'
@@ -79,10 +84,7 @@ async def test_a_resubmitted_record_that_fails_again_remains_a_dead_letter_and_t
 async def test_after_a_discard_waiting_records_are_applied_and_the_discarded_one_is_not(engine: AsyncEngine) -> None:
     doomed = a_record(cancelled(GP), id="doomed")
     await apply(engine, doomed, a_record(received(GP, a_referral())))
-    async with engine.begin() as tx:
-        await tx.execute(
-            text("update router.dead_letter set resolved_at = now(), resolution = 'discarded' where not waiting")
-        )
+    await discard(engine, (await queries.find(engine, Filters()))[:1])
     await release(engine)
     await apply(engine, doomed, dataclasses.replace(doomed, offset=doomed.offset + 100_000))
 
@@ -256,6 +258,100 @@ async def test_a_command_that_fails_by_a_fault_of_ours_stops_its_hubs_commands_o
 
 def _fails(*_: Any) -> None:
     raise ZeroDivisionError
+
+
+NO_CONSENT = Consents(referral=Consent(answer="no"))
+WITHDRAWALS = {
+    "cancel": cancelled(GP, version=4, reason=EndReason.CONSENT_WITHDRAWN),
+    "update": updated(GP, a_referral(consents=NO_CONSENT), version=4),
+}
+
+
+@pytest.mark.parametrize("withdrawal", WITHDRAWALS.values(), ids=WITHDRAWALS)
+@pytest.mark.parametrize("in_one_batch", [True, False])
+async def test_a_withdrawal_of_consent_waits_behind_nothing_and_what_is_resubmitted_later_changes_nothing(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, withdrawal: Any, in_one_batch: bool
+) -> None:
+    parked = a_record(updated(GP, a_form()))
+    records = [a_record(received(GP, a_referral())), broken(parked, b'{"reference": "LB-GP00-0000-0001"}')]
+    records += [a_record(updated(GP, a_form(), version=3)), a_record(withdrawal)]
+    for batch in [records] if in_one_batch else [[record] for record in records]:
+        await apply(engine, *batch)
+    assert await events(engine) == ["opened", "assigned", "cancelled"]
+    assert await rows(engine, PARKED) == [(GP, False, None, 1), (GP, True, None, 1)]
+    await edit(engine, parked)
+    await ask(engine)
+    await release(engine)
+
+    assert await events(engine) == ["opened", "assigned", "cancelled"]
+    assert await rows(engine, "select count(*) from router.dead_letter where resolved_at is null") == [(0,)]
+    assert await rows(engine, "select status from router.referral") == [("cancelled",)]
+
+
+async def test_a_withdrawal_of_consent_overtakes_a_message_whose_decision_fails_and_waits_for_an_unknown_referral(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unread = broken(a_record(received(GP, a_referral())), b'{"reference": "LB-GP00-0000-0001"}')
+    await apply(engine, unread, a_record(WITHDRAWALS["cancel"]))
+    assert await rows(engine, PARKED) == [(GP, False, None, 1), (GP, True, None, 1)]
+
+    other = keys(1)[0]
+    await apply(engine, a_record(received(WARD, a_referral()), key=other))
+    decide = lifecycle.apply
+    monkeypatch.setattr(
+        lifecycle, "apply", lambda state, data, *rest: decide(state, data, *rest) if data.version != 2 else 1 / 0
+    )
+    end = cancelled(WARD, version=3, reason=EndReason.CONSENT_WITHDRAWN)
+    await apply(engine, a_record(updated(WARD, a_form()), key=other), a_record(end, key=other))
+    assert await events(engine, other) == ["opened", "assigned", "cancelled"]
+
+
+async def test_a_hubs_cancel_for_withdrawn_consent_waits_behind_nothing(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await apply(engine, a_record(received(GP, a_referral())))
+    case = await case_id(engine)
+    with monkeypatch.context() as patched:
+        patched.setattr(lifecycle, "decide", _fails)
+        await apply(engine, a_command("blaby", Accept, case))
+    ended = [{"reference": GP, "needs": ["minor-adaptations"]}]
+    await apply(engine, a_command("blaby", Cancel, case, ended=ended, reason=EndReason.CONSENT_WITHDRAWN))
+
+    assert await events(engine) == ["opened", "assigned", "cancelled"]
+
+
+async def test_a_flood_of_one_hub_pauses_its_topic_and_nothing_else(engine: AsyncEngine) -> None:
+    router = Batches(engine, DIRECTORY, clock=lambda: NOW, share=0.5)
+    await router.receive([a_record(received(GP, a_referral()))])
+    flood = [
+        dataclasses.replace(broken(a_command("melton", Accept, "a-case"), b"%d" % number), key=None)
+        for number in range(200)
+    ]
+    accept = a_command("blaby", Accept, await case_id(engine))
+    paused = await router.receive([*flood, accept, a_record(updated(GP, a_form()))])
+
+    assert paused == {"hub.melton.command"}
+    assert await events(engine) == ["opened", "assigned", "accepted", "updated"]
+    assert await rows(engine, "select count(*) from router.dead_letter") == [(0,)]
+    assert await rows(engine, "select topic from router.paused_topic where until > now()") == [("hub.melton.command",)]
+
+
+async def test_a_release_that_fails_on_every_referral_stores_no_dead_letters_and_the_next_one_applies_them(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await apply(engine, a_record(received(GP, a_referral())))
+    people = keys(120)
+    batch = [a_record(received(reference(n), a_referral()), key=key) for n, key in enumerate(people)]
+    batch.append(a_command("blaby", Accept, await case_id(engine)))
+    with monkeypatch.context() as patched:
+        patched.setattr(lifecycle, "apply", _fails)
+        router = Batches(engine, DIRECTORY, clock=lambda: NOW, share=0.5)
+        assert [await router.receive(batch) for _ in range(2)] == [{"referral.event"}] * 2
+        assert await rows(engine, "select count(*) from router.dead_letter") == [(0,)]
+        assert await events(engine) == ["opened", "assigned", "accepted"]
+
+    assert await router.receive(batch) == set()
+    assert await rows(engine, "select count(*) from router.referral") == [(121,)]
 
 
 async def test_a_dead_letter_that_is_decoded_differently_than_before_waits_in_its_new_group(

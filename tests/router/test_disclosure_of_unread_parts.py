@@ -152,7 +152,7 @@ def test_whoever_is_asked_to_read_sees_the_part_and_may_mark_it_as_read(schedule
         reader = case.part_of(record).hub
         if not record.is_open or not record.unread or reader is None:
             continue
-        seen = rebuilt_from(story.all_emitted)[reader, case.case_id].referrals[record.reference]
+        seen = rebuilt_from(story.all_emitted)[reader][case.case_id].referrals[record.reference]
         assert seen["referral"]["to_be_read"]
         story.commanded(reader, MarkRead, case=case, reference=record.reference)
         assert story.refused is None, story.refused

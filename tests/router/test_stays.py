@@ -166,6 +166,7 @@ def test_the_referral_of_a_city_inpatient_that_was_not_accepted_is_returned_at_d
 
     assert story.event_names == ["updated", "rejected"]
     assert story.event("rejected").refer_to == "leicester-city"  # type: ignore[attr-defined]
+    assert [event.role for event in story.sent_to("hospital-housing")] == ["holder", "former"]
 
 
 def test_a_city_inpatient_whom_the_hospital_team_accepted_stays_with_it() -> None:

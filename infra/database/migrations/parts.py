@@ -25,8 +25,10 @@ def dead_letters(schema: str) -> tuple[str, ...]:
     """Return the statements for the Dead Letter Channel (services/messaging/dead_letters.py) and operators' actions.
 
     `other_groups`: further message groups that wait behind the record. `content`: distinguishes a record from one at
-    the same position of a recreated topic. `dead_letter_edit.key`: the record key that an edit gives; null: the
-    original's. `operator_action.details` names rows, never a person.
+    the same position of a recreated topic. `behind`: the last earlier unresolved one that has one of its groups; null: it waits
+    for none. `dead_letter_group`: the groups of unresolved ones. `dead_letter_edit.key`: the record key that an edit gives;
+    null: the original's. `paused_topic`: topics that pause because too many of their records would become dead letters
+    (services/messaging/dead_letter_share.py). `operator_action.details` names rows, never a person.
     """
     return (
         f"""
@@ -46,6 +48,7 @@ def dead_letters(schema: str) -> tuple[str, ...]:
             reason text not null,
             correlation_id text,
             waiting boolean not null,
+            behind bigint,
             attempts integer not null default 1,
             first_at timestamptz not null default clock_timestamp(),
             last_at timestamptz not null default clock_timestamp(),
@@ -53,10 +56,27 @@ def dead_letters(schema: str) -> tuple[str, ...]:
             resolved_at timestamptz,
             resolution text,
             primary key (person_key, id),
-            constraint dead_letter_position unique (person_key, topic, partition, "offset", content)
+            constraint dead_letter_position unique (topic, partition, "offset", content, person_key)
         )""",
-        f"create index dead_letter_open on {schema}.dead_letter (person_key, message_group) where resolved_at is null",
         f"create index dead_letter_id on {schema}.dead_letter (id)",
+        f"create index dead_letter_open on {schema}.dead_letter (id) where resolved_at is null",
+        f"create index dead_letter_event on {schema}.dead_letter (person_key, topic, event_id)",
+        f"create index dead_letter_behind on {schema}.dead_letter (person_key, behind) where resolved_at is null",
+        f"""
+        create index dead_letter_ready on {schema}.dead_letter (id)
+            where resolved_at is null and behind is null and (waiting or resubmit_at is not null)""",
+        f"""
+        create table {schema}.dead_letter_group (
+            person_key text not null,
+            message_group text not null,
+            dead_letter_id bigint not null,
+            primary key (person_key, message_group, dead_letter_id)
+        )""",
+        f"""
+        create table {schema}.paused_topic (
+            topic text primary key,
+            until timestamptz not null
+        )""",
         f"""
         create table {schema}.dead_letter_edit (
             person_key text not null,

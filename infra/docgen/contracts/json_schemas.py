@@ -94,7 +94,7 @@ def _nodes(definitions: Schema, name: str) -> Iterator[Schema]:
 
 def _lists_codes(node: Schema) -> bool:
     codes = node.get("enum", [node["const"]] if "const" in node else [])
-    return node.get("type") == "string" and bool(codes)
+    return node.get("type") in ("string", "integer") and bool(codes)
 
 
 def _opened(node: Any) -> Any:

@@ -40,7 +40,7 @@ from schemas.referral import (
 )
 from services.reference.directory.model import Directory
 from services.router.decide.assignment import restricted_team
-from services.router.decide.model import CaseRecord, Category, PersonRecord, ReferralRecord, Responsibility, Role
+from services.router.decide.model import CaseRecord, PersonRecord, Placed, ReferralRecord, Responsibility, Role
 
 E = TypeVar("E", bound=CaseEvent)
 
@@ -131,7 +131,7 @@ def _position(
 # ---- referrals for hubs ---------------------------------------------------------------------------------------------
 
 
-def may_see(case: CaseRecord, record: ReferralRecord | Category, hub: HubId, role: Role) -> bool:
+def may_see(case: CaseRecord, record: Placed, hub: HubId, role: Role) -> bool:
     """Return True if a hub may see that this referral, or one of this category, is on the case.
 
     During a stay the home hub sees one of an earlier stay only if it has to read it.

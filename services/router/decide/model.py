@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date
 from operator import not_
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from pydantic import Field
 
@@ -50,6 +50,19 @@ class Responsibility(Immutable):
         return BusinessStatus.MOVED if self.moved else self.business_status
 
 
+class Placed(Protocol):
+    """What decides who works on a referral and who may see it: of a record, or of a category of open referrals."""
+
+    @property
+    def hospital_hub(self) -> HubId | None: ...
+    @property
+    def restricted(self) -> bool: ...
+    @property
+    def in_stay(self) -> bool: ...
+    @property
+    def unread(self) -> object: ...
+
+
 class CaseRecord(Immutable):
     """The service's work for a person. During a stay the hospital team holds it and the home hub follows on."""
 
@@ -67,7 +80,7 @@ class CaseRecord(Immutable):
         """The holder's part: the hospital team's during a stay, otherwise the home hub's."""
         return self.stay or self.home
 
-    def part_of(self, record: "ReferralRecord | Category") -> Responsibility:
+    def part_of(self, record: Placed) -> Responsibility:
         """Return the part that works on a referral: the hospital team's on one of the stay, the home hub's on the others."""
         return self.stay if self.stay and record.in_stay else self.home
 

@@ -104,7 +104,7 @@ class Transition:
         self.emitted: list[EmittedEvent | EmittedRejection] = []
         self._earlier = state
         self._changed: dict[Reference, None] = {}
-        self._changed_persons: set[int] = set()
+        self._changed_persons: dict[int, None] = {}
         self._informed: dict[tuple[HubId, Reference], ReferralRecord] = {}
         self._positions: dict[CaseId, tuple[CaseRecord, PersonRecord, CasePosition]] = {}
         self._contexts: dict[Reference, tuple[ReferralRecord, PersonRecord, ReferralContext]] = {}
@@ -137,12 +137,12 @@ class Transition:
                 case ReferralRecord():
                     before = self.referrals.get(entry.reference)
                     self.referrals[entry.reference] = entry
+                    self._changed[entry.reference] = None
                     self._count_in_case(before, entry)
                     self._count_of_person(before, entry)
-                    self._changed[entry.reference] = None
                 case PersonRecord():
                     self.persons[entry.person_no] = entry
-                    self._changed_persons.add(entry.person_no)
+                    self._changed_persons[entry.person_no] = None
                     self.index.put_person(entry)
                     self.tally = self.tally._replace(persons=max(self.tally.persons, entry.person_no))
 
@@ -276,7 +276,7 @@ class Transition:
     def _for_hub(self, whole: CaseEvent, case: CaseRecord, hub: HubId, role: Role) -> HubMessage:
         """Return what a hub receives of an event: every open referral if it was not informed of all that it may see now."""
         cursor, directory = case.cursors.get(hub), self.context.directory
-        view = self._view(whole, case, hub, role, complete=self._sees_more_or_less(case, hub, role, cursor))
+        view = self._view(whole, case, hub, role, complete=self._needs_every_referral(case, hub, role, cursor))
         self._informed |= {(hub, record.reference): record for record in self._changed_of(case)}
         data = disclosure.hub_event(whole, view, directory)
         data = data.model_copy(update={"hub_version": cursor.version + 1 if cursor else 1})
@@ -300,7 +300,7 @@ class Transition:
             others=disclosure.visible(list(others), case, hub, role)[: hub_events.MAX_OTHERS],
         )
 
-    def _sees_more_or_less(self, case: CaseRecord, hub: HubId, role: Role, cursor: HubCursor | None) -> bool:
+    def _needs_every_referral(self, case: CaseRecord, hub: HubId, role: Role, cursor: HubCursor | None) -> bool:
         """Return True if a hub sees another part of the case than at its last event, or fewer open referrals."""
         if role == "former":
             return False
@@ -310,7 +310,7 @@ class Transition:
         if role != "holder" and cursor.restricted != restricted:
             return True
         return any(
-            record.is_open and self._saw(case, record, hub) and not disclosure.may_see(case, record, hub, role)
+            record.is_open and self._was_visible(case, record, hub) and not disclosure.may_see(case, record, hub, role)
             for record in self._not_informed(case, hub)
         )
 
@@ -331,11 +331,12 @@ class Transition:
     def _differs(self, case: CaseRecord, record: ReferralRecord, hub: HubId, role: Role) -> bool:
         """Return True if a hub sees another state of a referral than before this decision."""
         before = self._earlier.referrals.get(record.reference)
-        seen = record.is_open and disclosure.may_see(case, record, hub, role)
-        saw = self._saw(case, record, hub)
-        return seen != saw or (seen and before is not None and not _same_for_hubs(before, record))
+        visible = record.is_open and disclosure.may_see(case, record, hub, role)
+        if visible != self._was_visible(case, record, hub):
+            return True
+        return visible and before is not None and not _same_for_hubs(before, record)
 
-    def _saw(self, case: CaseRecord, record: ReferralRecord, hub: HubId) -> bool:
+    def _was_visible(self, case: CaseRecord, record: ReferralRecord, hub: HubId) -> bool:
         """Return True if a hub saw a referral, and that it was open, before this decision."""
         earlier, before = self._earlier.cases.get(case.case_id), self._earlier.referrals.get(record.reference)
         cursor = earlier.cursors.get(hub) if earlier else None
@@ -356,7 +357,7 @@ class Transition:
     def _touched_cases(self) -> list[CaseRecord]:
         """Return the cases of which hubs may see something else after this decision."""
         touched = {self.referrals[reference].case_id: None for reference in self._changed}
-        for number in sorted(self._changed_persons):
+        for number in self._changed_persons:
             before = self._earlier.persons.get(number)
             if before is not None and before.restricted_access != self.persons[number].restricted_access:
                 touched |= {case.case_id: None for case in self.open_cases(number)}
@@ -378,14 +379,13 @@ class Transition:
 
     def count_open(self, case: CaseRecord, hub: HubId, role: Role) -> int:
         """Return how many open referrals of a case a hub may see."""
-        tally = self.tally_of(case.case_id)
-        return sum(count for category, count in tally.open if disclosure.may_see(case, category, hub, role))
+        counts = self.tally_of(case.case_id).open
+        return sum(count for category, count in counts if disclosure.may_see(case, category, hub, role))
 
-    def restricted_teams(self, case: CaseRecord) -> set[HubId]:
+    def restricted_teams(self, case: CaseRecord) -> set[HubId | None]:
         """Return the hospital teams of the restricted stays that are or were on a case."""
         tally = self.tally_of(case.case_id)
-        teams = {category.hospital_hub for category in tally.categories if category.restricted}
-        return {team for team in (*teams, *tally.restricted_hubs) if team}
+        return {*tally.restricted_hubs, *(one.hospital_hub for one in tally.categories if one.restricted)}
 
     def roles(self, case: CaseRecord) -> dict[HubId, Role]:
         """Return the hubs that receive events of the case, with their roles."""

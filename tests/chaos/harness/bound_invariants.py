@@ -13,11 +13,14 @@ OTHERS_SECONDS = 10.0
 
 
 def others_do_not_wait(e: Evidence) -> Iterator[str]:
-    """Check the inputs and feedback that began while such a fault stood and no other."""
+    """Check the inputs and feedback that waited while such a fault stood and no other, and that only a flooded topic was paused."""
     for fault in e.history.faults:
         if fault.holds is not None and not e.history.overlaps(fault):
             yield from _waiting_inputs(e, fault)
             yield from _waiting_feedback(e, fault)
+    flooded = {entry.topic for entry in e.flooding}
+    for topic in sorted(e.history.paused - flooded):
+        yield f"{topic} was read no further, but {sorted(flooded)} were flooded"
 
 
 def _waiting_inputs(e: Evidence, fault: InjectedFault) -> Iterator[str]:

@@ -1,6 +1,7 @@
-"""Check the evidence of a run against I1 to I9, without I/O. Shares no code with the services; the rules are those of docs/architecture.md.
+"""Check the evidence of a run against I1 to I10, without I/O and code of the services; the rules are those of docs/architecture.md.
 
-The invariants of feedback (I5) are in feedback_invariants.py, those of bounded work (I9) in bound_invariants.py.
+The invariants of feedback (I5) are in feedback_invariants.py, those of bounded work (I9) in bound_invariants.py, that of hubs' topics
+(I10) in hub_topics.py.
 """
 
 from collections import Counter, defaultdict
@@ -13,6 +14,7 @@ from tests.chaos.harness.bound_invariants import malformed_commands_are_refused_
 from tests.chaos.harness.evidence import Evidence
 from tests.chaos.harness.feedback_invariants import feedback_is_delivered
 from tests.chaos.harness.history import Answer
+from tests.chaos.harness.hub_topics import cases_are_known_from_topics
 from tests.chaos.harness.load import FIRST_OF_LOAD
 from tests.chaos.harness.plan import Person, SendMessage
 from tests.chaos.harness.sinks import Entry
@@ -34,7 +36,7 @@ class Violation:
 
 
 def check(evidence: Evidence) -> list[Violation]:
-    """Check I1 to I7, and I9."""
+    """Check I1 to I7, I9 and I10."""
     return [
         Violation(name, what)
         for name, invariant in (
@@ -46,6 +48,7 @@ def check(evidence: Evidence) -> list[Violation]:
             ("I6", stored_data_are_consistent),
             ("I7", resources_are_released),
             ("I9", others_do_not_wait),
+            ("I10", cases_are_known_from_topics),
         )
         for what in invariant(evidence)
     ]
@@ -144,9 +147,10 @@ def _router_has_the_newest_version(e: Evidence) -> Iterator[str]:
 
 def _only_poison_is_dead_lettered(e: Evidence) -> Iterator[str]:
     places = {(entry.topic, entry.partition, entry.offset) for entry in e.poisoned}
+    may_be = {(entry.topic, entry.partition, entry.offset) for entry in e.flooding} | places
     dead_letters = Counter((row["topic"], row["partition"], row["offset"]) for row in e.dead_letters)
     for row in e.dead_letters:
-        if (row["topic"], row["partition"], row["offset"]) not in places:
+        if (row["topic"], row["partition"], row["offset"]) not in may_be:
             place = f"{row['topic']}/{row['partition']}/{row['offset']}"
             yield f"{place} is a dead letter of {row['schema']} ({row['reason']}), but was not poisoned"
     for poisoned in sorted(places):
@@ -210,9 +214,14 @@ def _one_effect_for_each_command(e: Evidence) -> Iterator[str]:
             if entry.data["command_id"] in effects:
                 yield f"command {entry.data['command_id']} had its effect, and was refused too"
     for command, ids in sorted(effects.items()):
-        kinds = Counter(type_of(entry) for entry in first_occurrences(e) if entry.data.get("command_id") == command)
+        kinds = Counter(_effect(entry) for entry in first_occurrences(e) if entry.data.get("command_id") == command)
         if any(times > 1 for times in kinds.values()) or (" " in command and len(ids) > 1):
             yield f"command {command} had {len(ids)} effects"
+
+
+def _effect(entry: Entry) -> tuple[str, ...]:
+    """Return the type of an event and the referrals of its contexts: an event about many is several, each with other contexts."""
+    return type_of(entry), *sorted(context["reference"] for context in entry.data.get("referral_contexts", ()))
 
 
 # ---- I3 ---------------------------------------------------------------------------------------------------------------

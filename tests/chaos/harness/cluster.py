@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from tests.chaos.harness.sinks import Endpoint, Log
 
 SERVICES = ("intake", "router", "notifier")
 PRACTICE, WARDS = "gp-alder-lane", ("uhl", "lpt")
+PAUSED = re.compile(r'^lightbulb_topic_paused\{topic="([^"]+)"\} 1\.0$', re.MULTILINE)
 HERE = Path(__file__).parent
 TMPFS_MEGABYTES = {"postgres": 1_500, "kafka": 1_500}
 
@@ -93,6 +95,14 @@ class Cluster:
                 return answer.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
+
+    async def paused_topics(self, name: str) -> list[str]:
+        """Return the topics that a process says it reads no further, by its metrics."""
+        try:
+            async with self.session.get(self.addresses["metrics"][name]) as answer:
+                return PAUSED.findall(await answer.text())
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return []
 
     async def restore(self) -> None:
         for proxy in self.proxies.values():

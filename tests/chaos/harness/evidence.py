@@ -51,6 +51,7 @@ class Evidence:
     """Rows of the router's outbox for hubs: target and event id."""
     records: list[Entry] = field(default_factory=list)
     poisoned: list[Entry] = field(default_factory=list)
+    flooding: list[Entry] = field(default_factory=list)
     received_feedback: list[ReceivedFeedback] = field(default_factory=list)
     misdirected: int = 0
     unauthorised: int = 0
@@ -91,10 +92,13 @@ async def _rows(cluster: Cluster, found: Evidence) -> None:
     found.feedback = await db_probe.feedback(probe, keys)
     found.for_hubs = await db_probe.events_for_hubs(probe, keys)
     found.keys = await db_probe.last_sequences(probe, keys)
+    history = found.history
     for schema in ("router", "notifier"):
         rows = await db_probe.dead_letters(probe, schema)
         found.dead_letters += [
-            row for row in rows if row["person_key"] in keys or _is_of_this_run(row["value"], found.history)
+            row
+            for row in rows
+            if row["person_key"] in keys or _has_mark(row["value"], [*history.poison, *history.floods])
         ]
 
 
@@ -105,14 +109,15 @@ def _with_name(row: Row, sent: Sequence[Message]) -> Row:
     return {key: value for key, value in row.items() if key != "body"} | {"name": name}
 
 
-def _is_of_this_run(value: bytes, history: History) -> bool:
-    return any(mark.encode() in value for mark in history.poison)
+def _has_mark(value: bytes, marks: Sequence[str]) -> bool:
+    return any(mark.encode() in value for mark in marks)
 
 
 def _records(cluster: Cluster, found: Evidence) -> None:
     keys = {row["person_key"] for row in found.intake}
     found.records = [entry for entry in cluster.log.entries if entry.key in keys]
-    found.poisoned = [entry for entry in cluster.log.entries if _is_of_this_run(entry.value, found.history)]
+    found.poisoned = [entry for entry in cluster.log.entries if _has_mark(entry.value, found.history.poison)]
+    found.flooding = [entry for entry in cluster.log.entries if _has_mark(entry.value, found.history.floods)]
 
 
 async def _sinks(cluster: Cluster, found: Evidence) -> None:

@@ -9,7 +9,7 @@ from tests.chaos.harness.cluster import Cluster
 from tests.chaos.harness.history import History, InjectedFault
 from tests.chaos.harness.injection import Injection
 from tests.chaos.harness.load import Load
-from tests.chaos.harness.load_faults import HotKey, MalformedCommands, RefusingTopic, SlowRecipient
+from tests.chaos.harness.load_faults import Flood, HotKey, MalformedCommands, RefusingTopic, SlowRecipient
 from tests.chaos.harness.schedule import PlannedFault
 from tests.chaos.harness.server_faults import (
     BrokerKilled,
@@ -101,5 +101,6 @@ FAULTS: Mapping[str, type[Injection]] = {
     "hot-key": HotKey,
     "topic-refuses": RefusingTopic,
     "commands-malformed": MalformedCommands,
+    "commands-flood": Flood,
     "recipient-slow": SlowRecipient,
 }

@@ -100,6 +100,10 @@ class History:
     faults: list[InjectedFault] = field(default_factory=list)
     poison: list[str] = field(default_factory=list)
     """Marks of poisoned records: each must become one dead letter, and no other record may."""
+    floods: list[str] = field(default_factory=list)
+    """Marks of records that flooded a topic: some of them may become dead letters."""
+    paused: set[str] = field(default_factory=set)
+    """Topics that a process said it read no further."""
     malformed: list[MalformedCommand] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     attempts: int = 0

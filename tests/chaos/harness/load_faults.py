@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
@@ -319,6 +319,65 @@ class MalformedCommands(OfLoad):
 
     async def end(self, cluster: Cluster, history: History) -> None:
         await db_probe.drop_refusal_trigger(cluster.probe)
+
+
+class Flood(OfLoad):
+    """Send many records that name nobody on one hub's topic: the router reads that topic no further, and every other one.
+
+    Afterwards they are deleted, as the hub's operator would, and what comes next is read.
+    """
+
+    ROWS = 150
+    what_it_met = "processes that read the topic no further"
+
+    @property
+    def topic(self) -> str:
+        return f"hub.{self.council}.command"
+
+    @property
+    def holds(self) -> str | None:
+        return f"hub.{self.council}.case"
+
+    def target(self, cluster: Cluster) -> str:
+        return self.topic
+
+    async def begin(self, cluster: Cluster, history: History) -> None:
+        mark = f"flood {uuid.uuid4()}"
+        history.floods.append(mark)
+        with contextlib.suppress(KafkaError, OSError):  # a broker is down: the rest is not sent
+            async with _producer(cluster) as producer:
+                for _ in range(0, self.rows, 2):
+                    for one in strangers(mark):
+                        await _send_record(producer, self.council, one)
+        self._watching = asyncio.create_task(self._watch(cluster, history))
+
+    async def _watch(self, cluster: Cluster, history: History) -> None:
+        """Note which topics the router has paused."""
+        while True:
+            paused = [topic for name in cluster.processes() for topic in await cluster.paused_topics(name)]
+            history.paused.update(paused)
+            self.met = max(self.met, paused.count(self.topic))
+            await asyncio.sleep(0.5)
+
+    async def end(self, cluster: Cluster, history: History) -> None:
+        self._watching.cancel()
+        await asyncio.gather(self._watching, return_exceptions=True)
+        while True:
+            with contextlib.suppress(KafkaError, OSError):
+                await self._delete_records(cluster)
+                return
+            await asyncio.sleep(0.3)
+
+    async def _delete_records(self, cluster: Cluster) -> None:
+        ends = await cluster.log.ends()
+        async with _admin(cluster) as admin:
+            await admin.delete_records(
+                {
+                    one: RecordsToDelete(before_offset=end)
+                    for one, end in ends.items()
+                    if one.topic == self.topic and end
+                }
+            )
 
 
 def broken_commands(case: SimulatedCase, hub: str) -> Iterator[Broken]:

@@ -26,7 +26,7 @@ sandbox, **two processes of each service**, and a proxy that can cut each connec
 - the hubs' commands, some of them impossible, repeated or from the wrong hub;
 - the faults and their times: three to five that overlap, and, when the work that they delayed is done, one without overlap. Some bring load of
   their own: a hot key (many people and referrals under one NHS number), a hub's topic that refuses while referrals for it arrive, malformed
-  commands, a recipient that answers after seconds while its backlog grows.
+  commands, a flood of records that are none, a recipient that answers after seconds while its backlog grows.
 
 The inputs of one person are sent in the seed's order, each after the effect of the previous one was seen. Different persons run in parallel. Every
 fourth seed sends one person's inputs without waiting (a race). The other seeds run twice, without and with faults. Then the installation
@@ -49,7 +49,8 @@ the services' tables as a black-box oracle: all SQL of the harness is in `tests/
 | I6 | unacknowledged messages that were stored are consistent; each field of an HL7 v2 referral is what the latest message said of it, in any order of arrival; no visit is booked while a reported death is not checked |
 | I7 | no lag, no open transaction; no process has grown in memory, files or connections |
 | I8 | the final state is the same with faults as without (seeds without a race) |
-| I9 | while one key, hub topic, hub or recipient is in trouble and nothing else is, no other input or feedback waits longer than 10 s |
+| I9 | while one key, hub topic, hub or recipient is in trouble and nothing else is, no other input or feedback waits longer than 10 s, and no other topic is paused |
+| I10 | the example client, which reads nothing but the topic of a hub, knows every open referral of its cases that the hub may see, as it stands |
 """  # noqa: E501 - rows of a table
 
 NOT_COVERED = """\

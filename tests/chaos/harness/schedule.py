@@ -64,11 +64,12 @@ CATALOGUE: dict[str, FaultKind] = {
     "clock-skew": FaultKind(5.0, 9.0),
     "disk-full-postgres": FaultKind(2.0, 4.0, "postgres"),
     "disk-full-kafka": FaultKind(1.0, 3.0, "kafka"),
-    "hot-key": FaultKind(1.0, 2.0),
-    "topic-refuses": FaultKind(11.0, 12.0, "kafka"),
-    "commands-malformed": FaultKind(1.0, 2.0),
-    "recipient-slow": FaultKind(11.0, 12.0, "fhir"),
     "leader-moved": FaultKind(2.0, 5.0, "kafka", brokers=3),
+    "hot-key": FaultKind(1.0, 2.0),
+    "commands-malformed": FaultKind(1.0, 2.0, "hub"),
+    "commands-flood": FaultKind(11.0, 12.0, "hub"),
+    "recipient-slow": FaultKind(11.0, 12.0, "fhir"),
+    "topic-refuses": FaultKind(11.0, 12.0, "hub"),
 }
 
 

@@ -205,6 +205,7 @@ REFERRAL_ROW = {
     "version": 1,
     "status": "requested",
     "home_hub": "blaby",
+    "state": json.dumps({"reference": REFERENCE, "open_needs": ["home-safety"], "referral": {}}),
 }
 CASE_ROW = {
     "person_key": KEY,
@@ -213,7 +214,10 @@ CASE_ROW = {
     "business_status": "",
     "holder": "blaby",
     "pathway": "hub",
+    "state": json.dumps({"home": {"hub": "blaby"}, "cursors": {"blaby": {"version": 1, "role": "holder"}}}),
 }
+IN_FULL = {"reference": REFERENCE, "status": "requested", "open_needs": ["home-safety"], "referral": {"person": {}}}
+SUMMARY = {name: IN_FULL[name] for name in ("reference", "status", "open_needs")}
 FEEDBACK_ROW = {
     "id": "f",
     "reference": REFERENCE,
@@ -253,8 +257,15 @@ def records_of_a_run() -> list[Entry]:
         entry("referral.event", 0, "referral.received", "i", reference=REFERENCE, version=1),
         entry("case.event", 0, "case.opened", "e1", 1, case_id="c", referral_contexts=[CONCERN]),
         entry("case.event", 1, "case.assigned", "e2", 2, case_id="c", referral_contexts=[CONCERN]),
-        entry("hub.blaby.case", 0, "case.assigned", "h1", case_id="c", hub_version=1),
+        at_hub(1, referrals=[IN_FULL]),
     ]
+
+
+def at_hub(version: int, kind: str = "case.assigned", **data: Any) -> Entry:
+    """Return the record of an event on the hub's topic."""
+    given = {"role": "holder", "case": {}, "referrals": [], "others_count": 0} if kind != "case.snapshot" else {}
+    place = {"case_id": "c", "person_key": KEY, "hub_version": version}
+    return entry("hub.blaby.case", version - 1, kind, f"h{version}", **place, **given | data)
 
 
 def test_a_correct_run_has_no_violation() -> None:
@@ -276,7 +287,7 @@ SENT = RUN.history.answers[0].message
 REFUSED = Answer(dataclasses.replace(SENT, kind="bad", correlation_id="bad"), False, 400, "", None)
 WITH_REFUSED = dataclasses.replace(RUN.history, answers=[*RUN.history.answers, REFUSED])
 KEPT = {"name": "bad", "correlation_id": "bad", "verdict": "refused", "reference": None}
-NAMES_OF_THE_UNIT = entry("hub.blaby.case", 1, "case.updated", "h2", case_id="c", hub_version=2, site="Bradgate Unit")
+NAMES_OF_THE_UNIT = at_hub(2, "case.updated", others_count=1, others=[SUMMARY], site="Bradgate Unit")
 ON_THE_WARD = SentCommand(0, 1, "next", "k1", "hospital-housing", "c")
 ACCEPTED = entry("case.event", 2, "case.started", "e3", 3, case_id="c", referral_contexts=[CONCERN], command_id="k1")
 DONE_AND_REFUSED = [
@@ -284,16 +295,7 @@ DONE_AND_REFUSED = [
     entry("hub.blaby.case", 7, "case.command-refused", "r1", case_id="c", command_id="i1"),
 ]
 PERSON = {"restricted_access": True, "address": {"postcode": "LE19 2GX"}}
-HIDDEN = entry(
-    "hub.blaby.case",
-    1,
-    "case.joined",
-    "h2",
-    case_id="c",
-    hub_version=2,
-    role="follow-on",
-    referrals=[{"referral": {"person": PERSON}}],
-)
+HIDDEN = at_hub(2, "case.joined", role="follow-on", referrals=[IN_FULL | {"referral": {"person": PERSON}}])
 VISIT = entry("case.event", 2, "case.booked", "e3", 3, case_id="c", case={"check_before_contact": True})
 WITH_FAILURE = [dict(RUN.feedback[0]) | {"state": "failed"}]
 DEAD_LETTER = {
@@ -388,6 +390,10 @@ def under(
         ("I9", under("hub.melton.case")),
         ("I9", under("", seen=3.0, feedback=LATE)),
         ("I9", under("gp-castle-view", seen=3.0, feedback=LATE | {"accepted_at": None})),
+        ("I9", broken(history=dataclasses.replace(RUN.history, paused={"referral.event"}))),
+        ("I10", broken(records=[*RUN.records[:3], at_hub(1, others=[SUMMARY], others_count=1)])),
+        ("I10", broken(records=[*RUN.records[:3], at_hub(1, referrals=[IN_FULL | {"status": "accepted"}])])),
+        ("I10", broken(records=[*RUN.records[:3], at_hub(1, snapshots=1)])),
         ("I7", broken(lag=1)),
         ("I7", broken(open_transactions=1)),
         ("I7", broken(history=dataclasses.replace(RUN.history, notes=["not quiescent"]))),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from services.intake.deduplication import AcceptedMessage, FoundReferral
     from services.intake.translators.hl7v2.field_state import FieldState
     from services.intake.translators.translator import Translated, VisitMessage
-    from services.messaging.broker import Subscription
+    from services.messaging.broker import Receive, Subscription
     from services.messaging.cloudevents import KafkaRecord
     from services.messaging.outbox import OutboxRow
     from services.notifier.channels import DeliveryRequest, Outcome
@@ -109,7 +109,7 @@ def offset_before_transaction() -> None:
         topics: Sequence[str],
         *,
         group: str,
-        receive: "Callable[[Sequence[KafkaRecord]], Awaitable[None]]",
+        receive: "Receive",
     ) -> "Subscription":
         return before(broker, topics, group=group, receive=_in_background(receive))
 
@@ -118,7 +118,7 @@ def offset_before_transaction() -> None:
 
 
 def _in_background(
-    receive: "Callable[[Sequence[KafkaRecord]], Awaitable[None]]",
+    receive: "Receive",
 ) -> "Callable[[Sequence[KafkaRecord]], Awaitable[None]]":
     """Return a handler that returns at once, and calls `receive` later, until it succeeds, one batch at a time."""
     tasks: set[asyncio.Task[None]] = set()
@@ -128,7 +128,8 @@ def _in_background(
         async with turn:
             while True:
                 try:
-                    return await receive(records)
+                    await receive(records)
+                    return
                 except Exception:
                     await asyncio.sleep(0.2)
 
@@ -173,6 +174,18 @@ def visit_during_a_hold() -> None:
     deaths.reject_while_held = changed(deaths.reject_while_held, reject_while_held)
 
 
+def group_of_every_topic() -> None:
+    """Name the group of a command by its case alone, whichever hub sent it."""
+    from services.router import consumer
+
+    def read_record(record: "KafkaRecord") -> "Input | consumer.Unreadable":
+        read = before(record)
+        return dataclasses.replace(read, message_group=read.message_group.removeprefix(f"{record.topic}/"))
+
+    before = consumer.read_record
+    consumer.read_record = read_record
+
+
 # ---- the relay --------------------------------------------------------------------------------------------------------
 
 
@@ -205,23 +218,21 @@ def moving_cursor() -> None:
 
 
 def one_queue_of_all_topics() -> None:
-    """Let the relay read the oldest rows of all topics together, a hundred at a time, also those of a topic that refuses."""
-    from sqlalchemy import text
-
+    """Let the relay publish the oldest rows of all topics together, a few at a time, also those of a topic that refuses."""
     from services.messaging import outbox
 
     async def unpublished(
         tx: "Transaction", schema: str, shards: Sequence[int], paused: Sequence[str]
-    ) -> "list[outbox.OutboxRow]":
-        result = await tx.execute(
-            text(f"""
-                select id, person_key, target, headers, value from {schema}.outbox
-                where published_at is null and shard = any(cast(:shards as smallint[])) order by id limit 100"""),
-            {"shards": list(shards)},
-        )
-        return [outbox.OutboxRow(*row) for row in result]
+    ) -> "list[OutboxRow]":
+        return (await before(tx, schema, shards, []))[:few]
 
-    outbox.unpublished = changed(outbox.unpublished, unpublished)
+    def has_more(rows: "Sequence[OutboxRow]") -> bool:
+        return len(rows) >= few
+
+    few = 40
+    before = outbox.unpublished
+    outbox.unpublished = unpublished
+    outbox.has_more = changed(outbox.has_more, has_more)
 
 
 # ---- intake -----------------------------------------------------------------------------------------------------------
@@ -381,20 +392,18 @@ def address_from_the_message() -> None:
 
 def one_queue_of_all_recipients() -> None:
     """Lease what has been due longest, whoever receives it; one recipient may take the whole capacity of 16."""
-    from sqlalchemy import text
-
     from services.notifier import delivery, leases
 
     async def acquire(
         tx: "Transaction", *, limit: int, seconds: float, lease: "UUID", busy: Sequence[str]
     ) -> "leases.Acquired":
-        due = await tx.execute(
-            text(
-                "select recipient from notifier.conversation where due_at <= now() group by recipient order by min(due_at)"
-            )
-        )
-        longest, *others = [*due.scalars(), ""]
-        return await before(tx, limit=limit, seconds=seconds, lease=lease, busy=others if longest else busy)
+        found: list[leases.Lease] = []
+        while len(found) < limit:
+            one = await before(tx, limit=1, seconds=seconds, lease=lease, busy=[])
+            if not one.leases:
+                break
+            found += one.leases
+        return leases.Acquired(found, len(found) == limit)
 
     before = leases.acquire
     leases.acquire = acquire
@@ -422,6 +431,9 @@ MUTANTS = {
     ),
     "skip-locked": Mutant("every", "one relay at a time works on a shard, in order", skip_locked_without_order),
     "moving-cursor": Mutant("intake", "the relay marks published rows, and reads all unmarked rows", moving_cursor),
+    "group-of-every-topic": Mutant(
+        "router", "a record waits for one of its own topic only, whatever case that names", group_of_every_topic
+    ),
     "one-queue-of-topics": Mutant(
         "every",
         "the relay reads each topic's rows on their own, and those of a refusing one later",
