@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from services.intake.deduplication import AcceptedMessage, FoundReferral
     from services.intake.translators.hl7v2.field_state import FieldState
     from services.intake.translators.translator import Translated, VisitMessage
-    from services.messaging.broker import Subscription
+    from services.messaging.broker import Receive, Subscription
     from services.messaging.cloudevents import KafkaRecord
     from services.messaging.outbox import OutboxRow
     from services.notifier.channels import DeliveryRequest, Outcome
@@ -109,7 +109,7 @@ def offset_before_transaction() -> None:
         topics: Sequence[str],
         *,
         group: str,
-        receive: "Callable[[Sequence[KafkaRecord]], Awaitable[None]]",
+        receive: "Receive",
     ) -> "Subscription":
         return before(broker, topics, group=group, receive=_in_background(receive))
 
@@ -118,7 +118,7 @@ def offset_before_transaction() -> None:
 
 
 def _in_background(
-    receive: "Callable[[Sequence[KafkaRecord]], Awaitable[None]]",
+    receive: "Receive",
 ) -> "Callable[[Sequence[KafkaRecord]], Awaitable[None]]":
     """Return a handler that returns at once, and calls `receive` later, until it succeeds, one batch at a time."""
     tasks: set[asyncio.Task[None]] = set()
@@ -128,7 +128,8 @@ def _in_background(
         async with turn:
             while True:
                 try:
-                    return await receive(records)
+                    await receive(records)
+                    return
                 except Exception:
                     await asyncio.sleep(0.2)
 
