@@ -191,10 +191,10 @@ async def unlink(tx: Transaction, schema: str, letters: Collection[LetterId]) ->
     )
     followers = await tx.execute(
         text(f"""
-            select follower.person_key, follower.id from {schema}.dead_letter as follower
-            join unnest(cast(:keys as text[]), cast(:ids as bigint[])) as given (key, given_id)
-              on follower.person_key = given.key and follower.behind = given.given_id
-            where follower.resolved_at is null"""),  # noqa: S608 - schema names are constants
+            select follower.person_key, follower.id
+            from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as given (key, given_id) cross join lateral (
+                select person_key, id from {schema}.dead_letter
+                where person_key = given.key and behind = given.given_id and resolved_at is null offset 0) as follower"""),  # noqa: S608 - schema names are constants
         _named(letters),
     )
     await _point(tx, schema, {(row.person_key, row.id) for row in followers})
