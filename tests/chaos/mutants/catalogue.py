@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from mesh_client import MeshClient
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from schemas.events import Event, ReferralContext
+    from schemas.events import CaseEvent, Event, HubReferral, ReferralContext
     from schemas.referral import Referral
     from services.intake.batch import Batch, PendingMessage, ProtocolResponse
     from services.intake.deduplication import AcceptedMessage, FoundReferral
@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from services.runtime.database import Transaction
 
 T = TypeVar("T")
+E = TypeVar("E", bound="CaseEvent")
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,18 @@ def visit_during_a_hold() -> None:
         return None
 
     deaths.reject_while_held = changed(deaths.reject_while_held, reject_while_held)
+
+
+def no_snapshots() -> None:
+    """Send a hub what fits into one event of a case, and not the snapshots that follow."""
+    from services.router.decide import hub_events
+
+    def with_referrals(event: "E", referrals: "Sequence[HubReferral]") -> "tuple[E, hub_events.Parts]":
+        first, _ = before(event, referrals)
+        return first.model_copy(update={"snapshots": 0}), ()
+
+    before = hub_events.with_referrals
+    hub_events.with_referrals = changed(hub_events.with_referrals, with_referrals)
 
 
 def group_of_every_topic() -> None:
@@ -430,6 +443,7 @@ MUTANTS = {
     ),
     "skip-locked": Mutant("every", "one relay at a time works on a shard, in order", skip_locked_without_order),
     "moving-cursor": Mutant("intake", "the relay marks published rows, and reads all unmarked rows", moving_cursor),
+    "no-snapshots": Mutant("router", "what does not fit into an event to a hub follows it in snapshots", no_snapshots),
     "group-of-every-topic": Mutant(
         "router", "a record waits for one of its own topic only, whatever case that names", group_of_every_topic
     ),
