@@ -6,7 +6,7 @@ SHELL := /bin/bash
 READY := .venv/.ready
 RUN := .venv/bin
 
-.PHONY: help demo up test lint commits check contracts-check bench replay-proof chaos field fuzz house lock clean
+.PHONY: help demo up test lint commits check contracts-check bench growth replay-proof chaos field fuzz house lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ contracts-check: $(READY) ## Check the contracts with ajv (strict) and the Async
 
 bench: $(READY) ## Measure the rate, latency and CPU time of referrals; ARGS="--count 2000"
 	@$(RUN)/python -m bench $(ARGS)
+
+growth: $(READY) ## Measure whether work stays bounded after a million persons (40 GB of disk); ARGS="--persons 20000", or --help
+	@$(RUN)/python -m bench.growth $(ARGS)
 
 SEEDS ?= ci
 

@@ -95,13 +95,14 @@ def _system(work: Path, conformance: str) -> Iterator[tuple[Installation, Path, 
     token = work / "token"
     token.write_text(running.addresses["partners"][PRACTICE]["token"])
     try:
-        running.start_process("gp-system", _gp_command(work, port, inbox))
+        running.start_process("gp-system", gp_command(work, port, inbox))
         yield running, inbox, token
     finally:
         running.stop()
 
 
-def _gp_command(work: Path, port: int, inbox: Path) -> list[str]:
+def gp_command(work: Path, port: int, inbox: Path) -> list[str]:
+    """Return the command of the practice's simulated system; its data folder is `work / "data"`."""
     script = str(CHECKOUT / "infra/partner_simulators/gp_system.py")
     token_file = str(work / "data" / f"feedback-token-{PRACTICE}")
     options = ["--fast", "--port", str(port), "--inbox", str(inbox), "--token-file", token_file]
@@ -124,7 +125,7 @@ def _start_hubs(running: Installation) -> None:
     running.start_process("hubs", [sys.executable, script, "--fast", "--kafka", running.addresses["kafka"], *hubs])
 
 
-def _measure(
+def measure(
     running: Installation, inbox: Path, token: Path, args: argparse.Namespace, name: str, last: str
 ) -> BenchmarkResult:
     """Post the referrals, wait for the final feedback of each, and return the result."""
@@ -136,7 +137,7 @@ def _measure(
     )
     spent = _wait_for(load)
     posts = [json.loads(line) for line in out.read_text().splitlines()]
-    inbox_lines = _wait_for_feedback(inbox, offset, {post["id"] for post in posts}, last)
+    inbox_lines = wait_for_feedback(inbox, offset, {post["id"] for post in posts}, last)
     after = _cpu(running)
     ended = max((_time(line) for line in inbox_lines if line.get("feedback_type") == last), default=time.time())
     first = min(post["at"] for post in posts)
@@ -159,7 +160,8 @@ def _wait_for(load: "subprocess.Popen[bytes]") -> float:
     return spent
 
 
-def _wait_for_feedback(inbox: Path, offset: int, ids: set[str], last: str) -> list[dict[str, Any]]:
+def wait_for_feedback(inbox: Path, offset: int, ids: set[str], last: str) -> list[dict[str, Any]]:
+    """Return the inbox's lines after `offset` once these conversations have received `last`, or after FEEDBACK_TIMEOUT_SECONDS."""
     deadline = time.monotonic() + FEEDBACK_TIMEOUT_SECONDS
     while True:
         lines = _lines(inbox, offset)
@@ -203,7 +205,8 @@ def cpu_seconds(pid: int) -> float:
     return seconds + ended.children_user + ended.children_system
 
 
-def _percentile(values: Sequence[float], share: float) -> float:
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value that this share of the values does not exceed; NaN if there is none."""
     return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else float("nan")
 
 
@@ -218,8 +221,8 @@ def _row(run: BenchmarkResult) -> tuple[str, ...]:
         f"{run.count / run.seconds:,.0f}",
         f"{run.count / posting:,.0f}",
         f"{messages / run.count:.1f}",
-        f"{_percentile(took, 0.5):.0f} / {_percentile(took, 0.99):.0f}",
-        f"{_percentile(loop, 0.5):.0f} / {_percentile(loop, 0.99):.0f}",
+        f"{percentile(took, 0.5):.0f} / {percentile(took, 0.99):.0f}",
+        f"{percentile(loop, 0.5):.0f} / {percentile(loop, 0.99):.0f}",
         f"{run.lost()} / {run.repeated()}",
     )
 
@@ -261,14 +264,14 @@ def _runs(args: argparse.Namespace, conformance: str) -> list[BenchmarkResult]:
         _system(Path(work), conformance) as (running, inbox, token),
     ):
         console.print(f"[dim]{label}: warming up[/dim]")
-        _measure(running, inbox, token, _for_warm_up(args), "warm", "home-hub")
+        measure(running, inbox, token, _for_warm_up(args), "warm", "home-hub")
         console.print(f"[dim]{label}: (i) until each referrer has received the home hub[/dim]")
-        first = _measure(running, inbox, token, args, f"(i) {label}", "home-hub")
+        first = measure(running, inbox, token, args, f"(i) {label}", "home-hub")
         _start_hubs(running)
         conversations = {line["correlation_id"] for line in first.inbox_lines if "correlation_id" in line}
-        _wait_for_feedback(inbox, 0, conversations, "completed")
+        wait_for_feedback(inbox, 0, conversations, "completed")
         console.print(f"[dim]{label}: (ii) until each has received completed[/dim]")
-        return [first, _measure(running, inbox, token, args, f"(ii) {label}", "completed")]
+        return [first, measure(running, inbox, token, args, f"(ii) {label}", "completed")]
 
 
 def main() -> None:

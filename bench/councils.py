@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -88,7 +88,12 @@ class UploadMeasurement:
 
 def rows(count: int, changed_every: int = 0) -> Iterator[str]:
     """Yield a CSV file of the council row by row."""
-    for cells in _cells(count, changed_every):
+    return csv_lines(_rows(count, changed_every))
+
+
+def csv_lines(given: Iterable[dict[str, str]]) -> Iterator[str]:
+    """Yield the header of the council's file and these rows, which hold cells by column."""
+    for cells in _cells(given):
         yield ",".join(f'"{cell}"' if "\n" in cell else cell for cell in cells) + "\r\n"
 
 
@@ -100,26 +105,32 @@ def _write(file: Path, sent: SentFile, count: int) -> None:
         return
     with xlsxwriter.Workbook(file, {"constant_memory": True}) as workbook:
         sheet = workbook.add_worksheet()
-        for at, cells in enumerate(_cells(count, sent.changed_every)):
+        for at, cells in enumerate(_cells(_rows(count, sent.changed_every))):
             for column, cell in enumerate(cells):
                 if cell:
                     sheet.write_string(at, column, cell)
 
 
-def _cells(count: int, changed_every: int) -> Iterator[list[str]]:
-    """Yield the header and the cells of each row; each row at a multiple of `changed_every` is changed."""
+def _rows(count: int, changed_every: int) -> Iterator[dict[str, str]]:
+    """Yield rows of different persons; each row at a multiple of `changed_every` is changed."""
+    for at, number in zip(range(count), numbers(), strict=False):
+        yield row(at, number, changed=bool(changed_every) and at % changed_every == 0)
+
+
+def _cells(given: Iterable[dict[str, str]]) -> Iterator[list[str]]:
+    """Yield the header and the cells of each row."""
     from services.intake.translators import council_csv  # for the header in the council's mapping
 
     services = directory.catalogue(installation.DIRECTORY)
     mapping = council_csv.load(installation.DIRECTORY / "councils", services)[COUNCIL]
     header = list(mapping.headers.values())
     yield header
-    for at, number in zip(range(count), _numbers(), strict=False):
-        row = _row(at, number, changed=bool(changed_every) and at % changed_every == 0)
-        yield [row.get(column, "") for column in header]
+    for one in given:
+        yield [one.get(column, "") for column in header]
 
 
-def _row(at: int, nhs_number: str, *, changed: bool) -> dict[str, str]:
+def row(at: int, nhs_number: str, *, changed: bool = False) -> dict[str, str]:
+    """Return the cells of row number `at`, about a person of its own with this number; `changed`: with another telephone number."""
     return {
         "Case Ref": f"BDC/26/{at:06}",
         "Last Changed": "04/11/2026 10:00" if changed else "03/11/2026 16:05",
@@ -144,7 +155,7 @@ def _row(at: int, nhs_number: str, *, changed: bool) -> dict[str, str]:
     }
 
 
-def _numbers() -> Iterator[str]:
+def numbers() -> Iterator[str]:
     """Yield synthetic NHS numbers, each once; numbers without a valid check digit are skipped."""
     for at in range(10_000_000):
         number = f"999{at:07}"

@@ -19,6 +19,11 @@ RULES = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    "enable_bitmapscan": "off",
+    "enable_memoize": "off",
+    "enable_material": "off",
+    "enable_sort": "off",
+    "max_parallel_workers_per_gather": "0",
 }
 """Settings of each role. Statements of the services read a few rows by an index, in a few nested loops."""
 

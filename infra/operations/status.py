@@ -52,6 +52,10 @@ def _outbox(schema: str) -> dict[str, str]:
     }
 
 
+def _paused(schema: str) -> str:
+    return f"select coalesce(string_agg(topic, ', ' order by topic), 'none') from {schema}.paused_topic where until > clock_timestamp()"  # noqa: S608 - a constant
+
+
 QUESTIONS: dict[str, dict[str, str]] = {
     "intake": {
         "messages kept": _estimate("intake.message"),
@@ -67,6 +71,7 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "cases open": _count('from router."case" where ended_at is null'),
         "cases": _estimate('router."case"'),
         "dead letters": _count("from router.dead_letter where resolved_at is null"),
+        "topics paused": _paused("router"),
         **_outbox("router"),
     },
     "notifier": {
@@ -74,6 +79,7 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "feedback waiting": _count("from notifier.feedback where state = 'waiting'"),
         "feedback failed": _count("from notifier.feedback where state = 'failed'"),
         "dead letters": _count("from notifier.dead_letter where resolved_at is null"),
+        "topics paused": _paused("notifier"),
         **_outbox("notifier"),
         "oldest undelivered, seconds": "select extract(epoch from clock_timestamp() - composed_at)::int"
         " from notifier.feedback where state = 'waiting' order by composed_at limit 1",

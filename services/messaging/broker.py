@@ -8,7 +8,7 @@ import asyncio
 import dataclasses
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -20,6 +20,7 @@ from faststream.kafka import KafkaBroker
 
 from schemas.topics import Topic
 from services.messaging.cloudevents import KafkaRecord
+from services.messaging.dead_letter_share import PAUSE_SECONDS
 from services.runtime import StartupError, database, metrics
 from services.runtime.backlog import BacklogSnapshot
 from services.runtime.logs import log
@@ -61,11 +62,12 @@ def subscribe(
     topics: Sequence[str],
     *,
     group: str,
-    receive: Callable[[Sequence[KafkaRecord]], Awaitable[None]],
+    receive: "Receive",
 ) -> "Subscription":
     """Pass batches of `topics` to `receive`, in order for each partition. Commit offsets after it returns.
 
     `receive` is one transaction and drops duplicates. If it raises, it is called again after growing pauses: nothing is skipped.
+    Topics that it returns pause in this consumer and are tried again after PAUSE_SECONDS, from their first record in the batch.
     """
     handler = _BatchHandler(receive)
     subscriber = broker.subscriber(
@@ -82,6 +84,7 @@ def subscribe(
         decoder=_raw,
     )
     subscriber(handler.handle)
+    handler.consumer = lambda: subscriber.consumer
     return Subscription(subscriber, handler)
 
 
@@ -103,8 +106,12 @@ class Subscription:
         ]
 
     def unmet_conditions(self) -> list[str]:
-        """Return what readiness still lacks: the membership of the consumer group."""
-        return [] if self._handler.joined else ["consumer group membership"]
+        """Return what readiness lacks: the membership of the consumer group, and each topic that is paused."""
+        membership = [] if self._handler.joined else ["consumer group membership"]
+        return membership + [
+            f"topic {topic}: paused, too many of its records would become dead letters"
+            for topic in sorted(self._handler.paused)
+        ]
 
     def _assigned(self) -> frozenset[TopicPartition]:
         consumer = self._subscriber.consumer
@@ -119,7 +126,12 @@ class Subscription:
 
     def _positions(self, snapshot: BacklogSnapshot) -> dict[TopicPartition, tuple[int, int]]:
         database_errors = self._handler.database_errors
-        return {one: (lag.committed, database_errors) for one, lag in snapshot.lags.items() if lag.records}
+        paused = snapshot.paused | self._handler.paused
+        return {
+            one: (lag.committed, database_errors)
+            for one, lag in snapshot.lags.items()
+            if lag.records and one.topic not in paused
+        }
 
 
 async def _parse(records: Any, original: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -136,14 +148,21 @@ async def _raw(message: Any) -> Any:
     return message.raw_message
 
 
+Receive = Callable[[Sequence[KafkaRecord]], Awaitable[Collection[str] | None]]
+"""Applies a batch; returns the topics of which it applied nothing more, because too many records would become dead letters."""
+
+
 class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
     """The handler of one subscriber, and the rebalance listener that lets it finish its batch before a revocation.
 
-    `database_errors`: attempts that PostgreSQL rejected. `joined`: this member got its first assignment.
+    `database_errors`: attempts that PostgreSQL rejected. `joined`: this member got its first assignment. `paused`: topics that
+    wait to be tried again.
     """
 
-    def __init__(self, receive: Callable[[Sequence[KafkaRecord]], Awaitable[None]]) -> None:
+    def __init__(self, receive: Receive) -> None:
         self._receive = receive
+        self.consumer: Callable[[], Any] = lambda: None
+        self.paused: frozenset[str] = frozenset()
         self._busy = asyncio.Lock()
         self._revoked = False
         self.database_errors = 0
@@ -153,20 +172,26 @@ class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         async with self._busy:
             self._revoked = False
             began = time.monotonic()
-            await self._until_received([_record(record) for record in records])
+            held = await self._until_received([_record(record) for record in records])
+            self._pause(held, {record.topic for record in records})
             metrics.BATCH_RECORDS.observe(len(records))
             metrics.BATCH_SECONDS.observe(time.monotonic() - began)
 
-    async def _until_received(self, records: Sequence[KafkaRecord]) -> None:
+    async def _until_received(self, records: Sequence[KafkaRecord]) -> dict[TopicPartition, int]:
         """Apply the records in order; halve the batch size after each error.
 
-        A batch that is too large for one transaction under load passes in parts.
+        A batch that is too large for one transaction under load passes in parts. Return the first offset that was not applied of
+        each partition whose topic has to pause.
         """
         pause, remaining, size = 0.1, BATCH_RETRY_SECONDS, len(records)
+        held: dict[TopicPartition, int] = {}
         while records:
             try:
-                await self._receive(records[:size])
-                records = records[size:]
+                topics = await self._receive(records[:size]) or ()
+                for record in records:
+                    if record.topic in topics:
+                        held.setdefault(TopicPartition(record.topic, record.partition), record.offset)
+                records = [record for record in records[size:] if record.topic not in topics]
                 continue
             except Exception as error:
                 log.warning("batch_retrying", reason=database.reason_class(error), records=len(records), seconds=pause)
@@ -177,6 +202,35 @@ class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             await asyncio.sleep(pause)
             remaining -= pause
             pause, size = min(pause * 2, 10.0), max(1, size // 2)
+        return held
+
+    def _pause(self, held: Mapping[TopicPartition, int], received: Collection[str]) -> None:
+        """Pause the topics of these partitions, back at these offsets; topics that were received otherwise are no longer paused.
+
+        The acknowledgement commits the positions of all partitions, so that this comes before it.
+        """
+        topics = {partition.topic for partition in held}
+        self._set_paused((self.paused - set(received)) | topics)
+        consumer = self.consumer()
+        if not topics or consumer is None:
+            return
+        assigned = consumer.assignment()
+        for partition, offset in held.items():
+            if partition in assigned:
+                consumer.seek(partition, offset)
+        consumer.pause(*(partition for partition in assigned if partition.topic in topics))
+        log.error("topics_paused", topics=sorted(topics), seconds=PAUSE_SECONDS)
+        asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._resume, topics)
+
+    def _resume(self, topics: Collection[str]) -> None:
+        """Fetch these topics again: one that still has too many dead letters pauses again."""
+        if (consumer := self.consumer()) is not None:
+            consumer.resume(*(partition for partition in consumer.paused() if partition.topic in topics))
+
+    def _set_paused(self, topics: Collection[str]) -> None:
+        for topic in self.paused | set(topics):
+            metrics.TOPIC_PAUSED.labels(topic).set(topic in topics)
+        self.paused = frozenset(topics)
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         self._revoked = True
@@ -191,6 +245,7 @@ class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
         self.joined = True
+        self._set_paused(self.paused & {partition.topic for partition in assigned})
         log.info("partitions_assigned", partitions=len(assigned))
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import TextClause, text
 
 from services.messaging.cloudevents import KafkaRecord
 from services.runtime.database import Transaction
+from services.runtime.logs import log
 
 WAITING = "waits behind an earlier message of its group"
 
@@ -40,10 +41,25 @@ class DeadLetter:
 async def add(tx: Transaction, schema: str, dead_letters: Sequence[DeadLetter]) -> None:
     """Store these records in `<schema>.dead_letter`, in order; count an attempt if a record is already stored."""
     unique = {(one.person_key, _position(one.record)): one for one in reversed(dead_letters)}
+    for one in unique.values():
+        log_dead_letter(one)
     if unique:
         await lock_groups(tx, schema, (one.person_key for one in unique.values()))
         rows = await tx.execute(_insert(schema), _columns(list(reversed(unique.values()))))
         await link(tx, schema, [(row.person_key, row.id) for row in rows if row.attempts == 1])
+
+
+def log_dead_letter(one: DeadLetter) -> None:
+    """Log a record that cannot be applied; no text of it but an id."""
+    log.warning(
+        "record_dead_lettered",
+        topic=one.record.topic,
+        partition=one.record.partition,
+        offset=one.record.offset,
+        reason=one.reason,
+        waiting=one.waiting,
+        correlation_id=one.correlation_id,
+    )
 
 
 def _columns(dead_letters: Sequence[DeadLetter]) -> dict[str, list[Any]]:

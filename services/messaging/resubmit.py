@@ -119,6 +119,7 @@ async def resolve(tx: Transaction, schema: str, rows: Collection[ReleasableLette
 
 async def reject_resubmitted(tx: Transaction, schema: str, row: ReleasableLetter, dead_letter: DeadLetter) -> None:
     """Keep a dead letter that failed again open, with the new reason, until it is requested again."""
+    dead_letters.log_dead_letter(dead_letter)
     await dead_letters.lock_groups(tx, schema, (row.person_key, dead_letter.person_key))
     await dead_letters.unlink(tx, schema, [(row.person_key, row.id)])
     await tx.execute(

@@ -73,7 +73,7 @@ async def _serve(
         delivery.wake()
         relay.wake()
 
-    receiver = CaseEventConsumer(engine, composer, committed)
+    receiver = CaseEventConsumer(engine, composer, committed, config.dead_letter_share)
     listener = broker.create(config, name="notifier")
     consumer = broker.subscribe(listener, [CASE_EVENT], group=GROUP, receive=receiver.receive)
     backlog_monitor = BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], query=backlog.measure)

@@ -14,8 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import CASE_EVENTS, CaseEvent, Event, ReferralContext
 from schemas.text import storable
-from services.messaging import cloudevents, dead_letters, resubmit
+from services.messaging import cloudevents, dead_letter_share, dead_letters, resubmit
 from services.messaging.cloudevents import KafkaRecord, Undecodable
+from services.messaging.dead_letter_share import DeadLetterShare
 from services.messaging.dead_letters import DeadLetter, MessageGroup
 from services.messaging.resubmit import ReleasableLetter
 from services.notifier import compose, store
@@ -23,7 +24,6 @@ from services.notifier.channels import Channel, RenderedFeedback
 from services.notifier.compose import FeedbackTexts, Recipients
 from services.runtime import database
 from services.runtime.database import Transaction
-from services.runtime.logs import log
 from services.runtime.tracing import RecordSpans
 
 
@@ -45,16 +45,23 @@ class CaseEventConsumer:
     """Consumes batches of `case.event`. If it raises, the broker retries the batch (services/messaging/broker.py)."""
 
     def __init__(
-        self, engine: AsyncEngine, composer: FeedbackComposer, committed: Callable[[], None] = lambda: None
+        self,
+        engine: AsyncEngine,
+        composer: FeedbackComposer,
+        committed: Callable[[], None] = lambda: None,
+        share: float = 1,
     ) -> None:
         self._engine = engine
         self._composer = composer
+        self._share = DeadLetterShare(share)
         self._committed = committed
 
-    async def receive(self, records: Sequence[KafkaRecord]) -> None:
-        """Apply a batch."""
-        await database.apply_with_bisection(records, self._apply, self._refuse)
+    async def receive(self, records: Sequence[KafkaRecord]) -> frozenset[str]:
+        """Apply a batch. Return `case.event` if nothing of it was applied because too many records would become dead letters."""
+        paused = await dead_letter_share.apply_within_share(records, self._apply, self._refuse)
+        await dead_letter_share.mark_paused(self._engine, store.SCHEMA, paused)
         self._committed()
+        return paused
 
     async def release(self) -> int:
         """Apply releasable dead letters. Return how many were tried."""
@@ -77,6 +84,7 @@ class CaseEventConsumer:
             await _skip(tx, [one for record, one in read if record in closed], new)
             unsettled = [(record, one) for record, one in read if record not in closed]
             letters = await self._compose(tx, unsettled, new, status.message_groups, spans)
+            self._share.check(records, letters.values())
             await dead_letters.add(tx, store.SCHEMA, list(letters.values()))
 
     async def _reapply(self, rows: Sequence[ReleasableLetter]) -> None:
@@ -149,8 +157,10 @@ class CaseEventConsumer:
 
     async def _refuse(self, record: KafkaRecord, reason: str) -> None:
         """Store the record that made its batch fail as a dead letter."""
+        letter = _rejected(record, reason)
+        self._share.check([record], [letter])
         async with self._engine.begin() as tx:
-            await dead_letters.add(tx, store.SCHEMA, [_rejected(record, reason)])
+            await dead_letters.add(tx, store.SCHEMA, [letter])
 
     async def _reject_resubmitted(self, row: ReleasableLetter, reason: str) -> None:
         async with self._engine.begin() as tx:
@@ -218,15 +228,6 @@ def _dead_letter(
     record: KafkaRecord, event: Event | None, reason: str, references: Sequence[str], *, is_waiting: bool = False
 ) -> DeadLetter:
     correlation_id = event.correlation_id if event else dead_letters.correlation_id(record)
-    log.error(
-        "event_dead_lettered",
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        reason=reason,
-        waiting=is_waiting,
-        correlation_id=correlation_id,
-    )
     message_groups = references or [f"{record.topic}/{record.partition}/{record.offset}"]
     return DeadLetter(
         record,

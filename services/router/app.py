@@ -30,7 +30,7 @@ async def main(config: Settings) -> None:
     try:
         await directory_versions.store_directory(engine, config.directory, hubs.version)
         relay = Relay(engine, store.SCHEMA, config.kafka, idempotent=config.kafka_idempotent)
-        batches = Batches(engine, hubs, committed=relay.wake)
+        batches = Batches(engine, hubs, committed=relay.wake, share=config.dead_letter_share)
         listener = broker.create(config, name="router")
         topics = [REFERRAL_EVENT, *map(hub_command, names)]
         consumer = broker.subscribe(listener, topics, group=GROUP, receive=batches.receive)

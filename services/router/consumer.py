@@ -45,8 +45,9 @@ from schemas.model import CaseId, OnsCode, PersonKey
 from schemas.referral import Referral
 from schemas.text import is_storable_json
 from schemas.topics import CASE_EVENT, REFERRAL_EVENT, commanding_hub, hub_case
-from services.messaging import dead_letters, outbox, resubmit
+from services.messaging import dead_letter_share, dead_letters, outbox, resubmit
 from services.messaging.cloudevents import KafkaRecord, Undecodable, decode, unknown_fields
+from services.messaging.dead_letter_share import DeadLetterShare
 from services.messaging.dead_letters import DeadLetter, MessageGroup
 from services.messaging.outbox import OutboxMessage
 from services.messaging.resubmit import ReleasableLetter
@@ -60,7 +61,6 @@ from services.router.decide.model import NotLoaded
 from services.router.store import SCHEMA, Changed, Input, Locked
 from services.runtime import database
 from services.runtime.database import Transaction
-from services.runtime.logs import log
 from services.runtime.tracing import RecordSpans
 
 SOURCE = "/lightbulb/router"
@@ -85,19 +85,25 @@ class Batches:
         directory: Directory,
         committed: Callable[[], None] = lambda: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        share: float = 1,
     ) -> None:
         self._engine = engine
         self._directory = directory
         self._committed = committed
         self._clock = clock
+        self._share = DeadLetterShare(share)
 
-    async def receive(self, records: Sequence[KafkaRecord]) -> None:
+    async def receive(self, records: Sequence[KafkaRecord]) -> frozenset[str]:
         """Apply these records, each once, in order.
+
+        Return the topics of which nothing more was applied, because too many of their records would become dead letters.
 
         Raises transient faults only; the transaction that failed is then rolled back.
         """
         try:
-            await database.apply_with_bisection(records, self._apply, self._refuse)
+            paused = await dead_letter_share.apply_within_share(records, self._apply, self._refuse)
+            await dead_letter_share.mark_paused(self._engine, SCHEMA, paused)
+            return paused
         finally:
             self._committed()
 
@@ -106,16 +112,18 @@ class Batches:
         while records:
             with RecordSpans("apply", records) as spans:
                 async with self._engine.begin() as tx:
-                    done = await _Batch(tx, self._directory, self._clock(), spans).run(records)
+                    done = await _Batch(tx, self._directory, self._clock(), spans).run(records, self._share)
             self._committed()
             records = records[done:]
 
     async def _refuse(self, record: KafkaRecord, reason: str) -> None:
         """Store a dead letter for a record whose transaction failed permanently."""
         read = read_record(record)
+        letter = _dead_letter(read, reason)
+        self._share.check([record], [letter])
         async with self._engine.begin() as tx:
             await store.lock(tx, [read.person_key])
-            await dead_letters.add(tx, SCHEMA, [_dead_letter(read, reason)])
+            await dead_letters.add(tx, SCHEMA, [letter])
 
     async def release(self) -> int:
         """Apply dead letters that were resubmitted or no longer wait; returns how many were tried."""
@@ -205,7 +213,7 @@ def _invalid(record: KafkaRecord, error: Undecodable) -> Input | Unreadable:
         command=next((kind.decode() for name, kind in record.headers if name == "ce_type" and kind in _TYPES), None),
         reason="invalid",
         explanation="The command is not valid: see places. Send it again, corrected; no other command waits for it.",
-        places=error.places,
+        places=error.issues,
     )
     digest = hashlib.sha256(repr((store.own_headers(record), record.value)).encode()).hexdigest()
     conversation = dead_letters.correlation_id(record) or command_id or digest
@@ -257,9 +265,6 @@ def _printable(group: str) -> str:
 def _dead_letter(read: Input | Unreadable, reason: str, *, waiting: bool = False) -> DeadLetter:
     raw_correlation = read.event.correlation_id if isinstance(read, Input) else dead_letters.correlation_id(read.record)
     correlation_id = _printable(raw_correlation) if raw_correlation else None
-    log.warning(
-        "record_dead_lettered", reason=reason, topic=read.record.topic, waiting=waiting, correlation_id=correlation_id
-    )
     return DeadLetter(read.record, read.person_key, (_printable(read.message_group),), reason, correlation_id, waiting)
 
 
@@ -282,8 +287,11 @@ class _Batch:
     messages: list[OutboxMessage] = field(default_factory=list)
     history: list[tuple[Event, Sequence[str], Sequence[str]]] = field(default_factory=list)
 
-    async def run(self, records: Sequence[KafkaRecord]) -> int:
-        """Apply these records, in order, until DECISION_SECONDS have passed; return how many were applied."""
+    async def run(self, records: Sequence[KafkaRecord], share: DeadLetterShare) -> int:
+        """Apply these records, in order, until DECISION_SECONDS have passed; return how many were applied.
+
+        Raises TooManyDeadLetters.
+        """
         read = [read_record(record) for record in records]
         locked = await store.lock(self.tx, [one.person_key for one in read])
         keyed = [(one.person_key, one.record) for one in read]
@@ -296,6 +304,7 @@ class _Batch:
         left = await self._apply([one for one in read if one.record not in closed], locked)
         done = records.index(left[0].record) if left else len(records)
         in_order = [self.letters[record] for record in dict.fromkeys(records[:done]) if record in self.letters]
+        share.check(records[:done], in_order)
         await dead_letters.add(self.tx, SCHEMA, in_order)
         return done
 

@@ -15,8 +15,8 @@ from sqlalchemy import text
 
 from schemas.events import Command, ReferralReceived, ReferralUpdated
 from schemas.model import CaseId, PersonKey, Reference
+from services.router.decide import hub_events
 from services.router.decide.aggregate import Loaded, PersonAggregate
-from services.router.decide.hub_events import MAX_OTHERS
 from services.router.decide.matching import Description
 from services.router.decide.model import (
     CaseRecord,
@@ -221,7 +221,7 @@ async def _with_first_open(tx: Transaction, states: States, room: Mapping[Person
         "cases": [case_id for _, case_id, _ in wanted],
         "categories": [json.dumps(category) for _, _, category in wanted],
         "rooms": [room[key] for key, _, _ in wanted],
-        "others": MAX_OTHERS,
+        "others": hub_events.MAX_OTHERS,
     }
     found: dict[PersonKey, list[tuple[ReferralRecord, Category | None]]] = defaultdict(list)
     for row in await tx.execute(_FIRST_OPEN, columns):

@@ -162,10 +162,10 @@ def own_headers(record: KafkaRecord) -> tuple[tuple[str, bytes], ...]:
 
 def stored_headers(headers: str) -> tuple[tuple[str, bytes], ...]:
     """Return the headers of a stored input."""
-    found = json.loads(headers)
-    if isinstance(found, list):
+    decoded = json.loads(headers)
+    if isinstance(decoded, list):
         return dead_letters.decode_headers(headers)
-    return tuple((name, value.encode()) for name, value in found.items())
+    return tuple((name, value.encode()) for name, value in decoded.items())
 
 
 async def was_applied(tx: Transaction, one: Input) -> bool:
@@ -398,9 +398,9 @@ async def take_overdue(tx: Transaction, today: date, limit: int) -> list[Expecte
 
 _TAKE_OVERDUE = text("""
     with due as (
-        select referral.person_key, referral.reference, referral.overdue_on, exists (
-            select from router.person where person.person_key = referral.person_key and person.person_no = referral.person_no
-                and person.state ?| array['death_reported_by', 'death_confirmed']) as held
+        select referral.person_key, referral.reference, referral.overdue_on, coalesce((
+            select person.state ?| array['death_reported_by', 'death_confirmed'] from router.person
+            where person.person_key = referral.person_key and person.person_no = referral.person_no), false) as held
         from router.referral join router.person_key as locked on locked.person_key = referral.person_key
         where referral.overdue_on <= cast(:today as date) and not referral.overdue_held
         order by referral.overdue_on limit :limit

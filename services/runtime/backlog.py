@@ -61,7 +61,8 @@ class Lag:
 class BacklogSnapshot:
     """One measurement.
 
-    `publishable`: outbox rows whose topics accept records now. `due`: result of the service's query.
+    `publishable`: outbox rows whose topics accept records now. `due`: result of the service's query. `paused`: topics of which a
+    process of this service applies nothing for now.
     """
 
     database: bool = False
@@ -69,6 +70,7 @@ class BacklogSnapshot:
     lags: Mapping[TopicPartition, Lag] = field(default_factory=dict)
     publishable: int = 0
     due: bool = False
+    paused: frozenset[str] = frozenset()
 
     @property
     def unreachable(self) -> list[str]:
@@ -109,7 +111,7 @@ class BacklogMonitor:
             self._measure("database", self._rows(), self._forget_database),
             self._measure("kafka", self._lags(), self._kafka.forget),
         )
-        waiting, due = rows if rows is not None else ({}, False)
+        waiting, due, paused = rows if rows is not None else ({}, False, frozenset())
         reachable = None
         if lags is not None:
             reachable = await self._measure("kafka", self._kafka.writable(sorted(waiting)), self._kafka.forget)
@@ -119,6 +121,7 @@ class BacklogMonitor:
             lags=lags or {},
             publishable=sum(waiting[topic] for topic in reachable or ()),
             due=due,
+            paused=paused,
         )
         self._set_gauges()
         return self.snapshot
@@ -155,16 +158,21 @@ class BacklogMonitor:
 
     # ---- PostgreSQL
 
-    async def _rows(self) -> tuple[dict[str, int], bool]:
-        """Return the number of unpublished rows by topic, and the result of the service's query."""
+    async def _rows(self) -> tuple[dict[str, int], bool, frozenset[str]]:
+        """Return the number of unpublished rows by topic, the result of the service's query, and the paused topics."""
         if self._engine is None:
             self._engine = database.connect(self._settings.database, pool=1)
         async with self._engine.connect() as connection:
             waiting = await self._unpublished(connection)
             if self._quarantine:
                 await self._quarantined(connection)
+            paused = await self._paused(connection) if self._quarantine else frozenset()
             due = await self._query(connection) if self._query else False
-        return waiting, due
+        return waiting, due, paused
+
+    async def _paused(self, connection: Transaction) -> frozenset[str]:
+        query = f"select topic from {self._schema}.paused_topic where until > clock_timestamp()"  # noqa: S608 - the schema is a constant
+        return frozenset(await connection.scalars(text(query)))
 
     async def _unpublished(self, connection: Transaction) -> dict[str, int]:
         result = await connection.execute(

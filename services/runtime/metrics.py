@@ -59,6 +59,12 @@ BATCH_SECONDS = Histogram(
 BATCH_RETRIES = Counter(
     "lightbulb_batch_retries", "Attempts at a batch that ended with a transient error", ["error"], registry=REGISTRY
 )
+TOPIC_PAUSED = Gauge(
+    "lightbulb_topic_paused",
+    "1 while this process has paused a topic because too many of its records would become dead letters",
+    ["topic"],
+    registry=REGISTRY,
+)
 DEAD_LETTERS = Gauge(
     "lightbulb_dead_letters",
     "Unresolved dead letters, by kind of reason (1,000: or more)",

@@ -92,6 +92,13 @@ class Settings(BaseSettings):
         description="How often, in seconds, each router process looks for patients whose expected date of discharge passed two days"
         " ago without word from the hospital",
     )
+    dead_letter_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="If more than this share of the latest 100 or more records of a topic would become dead letters, the topic pauses"
+        " and nothing of it is stored. 1: no topic pauses",
+    )
     stall_seconds: float = Field(
         60.0,
         ge=0.5,

@@ -112,13 +112,12 @@ class Seen:
         return max(found, key=lambda data: data["version"], default=None)
 
     def newest(self) -> list[tuple[str, Data]]:
-        """For each hub, the last that it was sent about a case of the referral."""
+        """For each hub, the last that it was sent about a case of the referral, with every referral that it knows of it."""
         cases = self.cases_of([self.reference])
         last: dict[tuple[str, str], Data] = {}
-        for hub, data in self.hubs:
-            key = hub, data["case_id"]
-            if data["case_id"] in cases and data["hub_version"] > last.get(key, {}).get("hub_version", 0):
-                last[key] = data
+        for hub, data in sorted(self.hubs, key=lambda one: one[1].get("hub_version", 0)):
+            if data["case_id"] in cases and ("case" in data or "of" in data):
+                last[hub, data["case_id"]] = _with_known(data, last.get((hub, data["case_id"]), {}))
         return [(hub, data) for (hub, _), data in last.items()]
 
     def at_holder(self) -> Data | None:
@@ -141,6 +140,18 @@ class Seen:
             for one in data.get("referrals", ())
             if one["reference"] in references
         }
+
+
+def _with_known(data: Data, before: Data) -> Data:
+    """Return an event with the referrals that earlier ones brought; without the open ones that it does not name, if it names all."""
+    if data.get("role") == "former":
+        return data
+    referrals = {one["reference"]: one for one in (*before.get("referrals", ()), *data.get("referrals", ()))}
+    others = {one["reference"] for one in data.get("others", ())}
+    if "of" not in data and len(others) == data.get("others_count", 0) and not data.get("snapshots"):
+        named = others | {one["reference"] for one in data.get("referrals", ())}
+        referrals = {name: one for name, one in referrals.items() if name in named or not one.get("open_needs")}
+    return {**before, **data, "referrals": list(referrals.values())}
 
 
 def of_cases(events: Sequence[tuple[str, Data]], case_ids: Collection[str]) -> list[tuple[str, Data]]:

@@ -9,6 +9,7 @@ import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,7 +78,12 @@ def count_words(modules: dict[str, ast.Module], private: frozenset[str]) -> Word
 def modules_of(*packages: str) -> dict[str, ast.Module]:
     """Return the parsed modules of these packages by path."""
     files = [file for package in packages for file in sorted((CHECKOUT / package).rglob("*.py"))]
-    return {str(file.relative_to(CHECKOUT)): ast.parse(file.read_text(encoding="utf-8")) for file in files}
+    return {str(file.relative_to(CHECKOUT)): _parsed(file) for file in files}
+
+
+@cache
+def _parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
 
 
 def ambiguous_classes(modules: dict[str, ast.Module]) -> dict[str, list[str]]:

@@ -31,8 +31,11 @@ class Clock:
         return self.at
 
 
+PARTNERS = partners.load(DIRECTORY, None)
+
+
 def a_partner(name: str = "uhl", **changes: int) -> Partner:
-    found = partners.load(DIRECTORY, None).by_id(name)
+    found = PARTNERS.by_id(name)
     assert found
     return found.model_copy(update=changes)
 

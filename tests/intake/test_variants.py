@@ -1,4 +1,7 @@
-"""Variants of every kind of message, file and form that senders were seen to get wrong, through the whole of intake."""
+"""Variants of every kind of message, file and form that senders were seen to get wrong, through the whole of intake.
+
+More of those that a translator decides alone: tests/contract/translators. On an installation: `make field ARGS="--variants 20"`.
+"""
 
 import asyncio
 import json
@@ -9,15 +12,15 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.field.expectation import Answer, Seen
-from tests.field.variants import KINDS, Sent, Variant, play, variants
+from tests.field.variants import KINDS, Sent, Variant, play, with_each_option
 from tests.intake.running import InProcess, rows
 
-SEED, COUNT = 20_261_129, 20
+SEED, AT_LEAST = 20_261_129, 8
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 async def test_every_variant_of_a_kind_ends_as_it_should(intake: InProcess, engine: AsyncEngine, kind: str) -> None:
-    played = list(variants(kind, COUNT, SEED, datetime.now(UTC)))
+    played = with_each_option(kind, SEED, datetime.now(UTC), at_least=AT_LEAST)
     answers = await asyncio.gather(*(answered(intake, one) for one in played))
     records = [
         (json.loads(row.headers)["ce_type"].removeprefix("uk.lightbulb.").removesuffix(".v1"), json.loads(row.value))
@@ -26,7 +29,7 @@ async def test_every_variant_of_a_kind_ends_as_it_should(intake: InProcess, engi
     known = [(name, data, json.dumps(data)) for name, data in records]
     seen = [Seen(given, play.about(one, given, known)) for one, given in zip(played, answers, strict=True)]
     verdicts = [play.problem(one, what, play.IN_PROCESS) for one, what in zip(played, seen, strict=True)]
-    assert len(verdicts) == COUNT
+    assert len(verdicts) >= AT_LEAST
     wrong = [one for one in verdicts if one]
     assert not wrong, "\n".join(wrong)
 

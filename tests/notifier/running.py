@@ -30,9 +30,11 @@ class Notifier:
         channels: Mapping[str, Channel],
         *,
         lease_seconds: float = 30.0,
+        share: float = 1.0,
     ) -> None:
         self.delivery = Deliverer(engine, channels, WORDS, lease_seconds=lease_seconds)
-        self.receiver = CaseEventConsumer(engine, FeedbackComposer(recipients, WORDS, channels), self.delivery.wake)
+        composer = FeedbackComposer(recipients, WORDS, channels)
+        self.receiver = CaseEventConsumer(engine, composer, self.delivery.wake, share)
         self._task: asyncio.Task[None] | None = None
 
     async def receive(self, *events: Event) -> None:
@@ -55,10 +57,11 @@ async def a_notifier(
     more: Mapping[str, Channel] | None = None,
     delivering: bool = True,
     lease_seconds: float = 30.0,
+    share: float = 1.0,
 ) -> AsyncIterator[Notifier]:
     endpoint = FhirEndpoint(recipients.fhir_address, WORDS.sender_details)
     channels: dict[str, Channel] = {"fhir": endpoint, "mailbox": Mailbox(), "mesh": Mailbox(), **(more or {})}
-    notifier = Notifier(engine, recipients, channels, lease_seconds=lease_seconds)
+    notifier = Notifier(engine, recipients, channels, lease_seconds=lease_seconds, share=share)
     if delivering:
         notifier.start()
     try:

@@ -13,6 +13,7 @@ from schemas.events import CaseAssigned, Event, ReferralContext
 from services.messaging.cloudevents import KafkaRecord
 from services.notifier import compose as decisions
 from services.notifier.compose import Feedback, FeedbackTexts, Recipients
+from tests.builders.events import with_header
 from tests.notifier.builders import (
     GP_MAILBOX,
     a_case_event,
@@ -216,6 +217,19 @@ async def test_a_discarded_event_gives_no_feedback_even_if_it_is_redelivered(
         await notifier.receiver.receive([life[1], again, life[2]])
     assert [row.caused_by for row in await rows(engine, FEEDBACK)] == ["poor-3"]
     assert "poor-2" not in {row.event_id for row in await rows(engine, "select event_id from notifier.input")}
+
+
+async def test_too_many_events_that_cannot_be_read_pause_the_topic_until_they_can_be(engine: AsyncEngine) -> None:
+    """As after a start of an old release: nothing becomes a dead letter, and the next release sends the feedback."""
+    events = [a_case_event(CaseAssigned, by_gp(GP_MAILBOX, reference=f"LB-{n:04}"), id=f"good-{n}") for n in range(120)]
+    good = as_records(events)
+    newer = [with_header(record, "ce_type", b"uk.lightbulb.case.assigned.v9") for record in good]
+    async with a_notifier(engine, the_recipients(), delivering=False, share=0.5) as notifier:
+        assert [await notifier.receiver.receive(newer) for _ in range(2)] == [{"case.event"}] * 2
+        assert await rows(engine, "select id from notifier.dead_letter") == []
+        assert [row.topic for row in await rows(engine, "select topic from notifier.paused_topic")] == ["case.event"]
+        assert await notifier.receiver.receive(good) == set()
+    assert len(await rows(engine, FEEDBACK)) == 120
 
 
 async def test_data_that_postgresql_refuses_makes_a_dead_letter_of_its_event_only(engine: AsyncEngine) -> None:

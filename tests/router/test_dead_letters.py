@@ -320,6 +320,40 @@ async def test_a_hubs_cancel_for_withdrawn_consent_waits_behind_nothing(
     assert await events(engine) == ["opened", "assigned", "cancelled"]
 
 
+async def test_a_flood_of_one_hub_pauses_its_topic_and_nothing_else(engine: AsyncEngine) -> None:
+    router = Batches(engine, DIRECTORY, clock=lambda: NOW, share=0.5)
+    await router.receive([a_record(received(GP, a_referral()))])
+    flood = [
+        dataclasses.replace(broken(a_command("melton", Accept, "a-case"), b"%d" % number), key=None)
+        for number in range(200)
+    ]
+    accept = a_command("blaby", Accept, await case_id(engine))
+    paused = await router.receive([*flood, accept, a_record(updated(GP, a_form()))])
+
+    assert paused == {"hub.melton.command"}
+    assert await events(engine) == ["opened", "assigned", "accepted", "updated"]
+    assert await rows(engine, "select count(*) from router.dead_letter") == [(0,)]
+    assert await rows(engine, "select topic from router.paused_topic where until > now()") == [("hub.melton.command",)]
+
+
+async def test_a_release_that_fails_on_every_referral_stores_no_dead_letters_and_the_next_one_applies_them(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await apply(engine, a_record(received(GP, a_referral())))
+    people = keys(120)
+    batch = [a_record(received(reference(n), a_referral()), key=key) for n, key in enumerate(people)]
+    batch.append(a_command("blaby", Accept, await case_id(engine)))
+    with monkeypatch.context() as patched:
+        patched.setattr(lifecycle, "apply", _fails)
+        router = Batches(engine, DIRECTORY, clock=lambda: NOW, share=0.5)
+        assert [await router.receive(batch) for _ in range(2)] == [{"referral.event"}] * 2
+        assert await rows(engine, "select count(*) from router.dead_letter") == [(0,)]
+        assert await events(engine) == ["opened", "assigned", "accepted"]
+
+    assert await router.receive(batch) == set()
+    assert await rows(engine, "select count(*) from router.referral") == [(121,)]
+
+
 async def test_a_dead_letter_that_is_decoded_differently_than_before_waits_in_its_new_group(
     engine: AsyncEngine,
 ) -> None:

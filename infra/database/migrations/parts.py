@@ -27,7 +27,8 @@ def dead_letters(schema: str) -> tuple[str, ...]:
     `other_groups`: further message groups that wait behind the record. `content`: distinguishes a record from one at
     the same position of a recreated topic. `behind`: the last earlier unresolved one that has one of its groups; null: it waits
     for none. `dead_letter_group`: the groups of unresolved ones. `dead_letter_edit.key`: the record key that an edit gives;
-    null: the original's. `operator_action.details` names rows, never a person.
+    null: the original's. `paused_topic`: topics that pause because too many of their records would become dead letters
+    (services/messaging/dead_letter_share.py). `operator_action.details` names rows, never a person.
     """
     return (
         f"""
@@ -70,6 +71,11 @@ def dead_letters(schema: str) -> tuple[str, ...]:
             message_group text not null,
             dead_letter_id bigint not null,
             primary key (person_key, message_group, dead_letter_id)
+        )""",
+        f"""
+        create table {schema}.paused_topic (
+            topic text primary key,
+            until timestamptz not null
         )""",
         f"""
         create table {schema}.dead_letter_edit (

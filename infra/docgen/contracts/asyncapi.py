@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from infra.docgen.contracts import examples
 from infra.docgen.contracts.json_schemas import Described, Schema, bundle, with_references
 from schemas import topics
 from schemas.events import CASE_EVENTS, COMMANDS, FEEDBACK_EVENTS, HUB_EVENTS, REFERRAL_EVENTS, Event, EventData
@@ -192,8 +193,15 @@ def _message(name: str, data: type[EventData]) -> Schema:
         "correlationId": {"$ref": "#/components/correlationIds/conversation"},
         "headers": _message_headers(name),
         "payload": with_references(bundle()["contracts"][name], SCHEMAS),
+        "examples": [_example(name)],
         "bindings": {"kafka": {"key": _key(), "bindingVersion": KAFKA_BINDING}},
     }
+
+
+def _example(name: str) -> Schema:
+    example = examples.messages()[name]
+    summary = f"On {example['topic']}, with the key {example['key']}"
+    return {"name": name.split(".")[3], "summary": summary, "headers": example["headers"], "payload": example["value"]}
 
 
 def _message_headers(name: str) -> Schema:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 import schemas
-from infra.docgen.contracts import asyncapi, baseline
+from infra.docgen.contracts import asyncapi, baseline, examples
 from infra.docgen.contracts.json_schemas import Schema, every_schema, file_name
 from services.intake.translators import form
 from services.reference import directory
@@ -18,6 +18,7 @@ from services.runtime.settings import CHECKOUT
 FOLDER = Path(schemas.__file__).parent / "contracts"
 DIRECTORY = CHECKOUT / "infra" / "reference_data"
 BASELINE = "baseline.json"
+EXAMPLES = "examples.json"
 GENERATED_PATTERN = "uk.lightbulb.*.schema.json"
 
 
@@ -32,7 +33,8 @@ class _Plain(yaml.SafeDumper):
 def generated() -> Mapping[str, str]:
     """Return every contract file by name, generated from the code, without the baseline."""
     contracts = {file_name(name): as_json(schema) for name, schema in every_schema().items()}
-    return {**contracts, "asyncapi.yaml": as_yaml(asyncapi.document())}
+    messages = as_json(dict(examples.messages()))
+    return {**contracts, EXAMPLES: messages, "asyncapi.yaml": as_yaml(asyncapi.document())}
 
 
 def drift(folder: Path = FOLDER) -> list[str]:

@@ -12,7 +12,6 @@ from typing import Any
 
 from schemas.model import CaseId, PersonKey, Reference
 from services.router.decide.assignment import admitted_on, referred_on
-from services.router.decide.hub_events import MAX_OTHERS
 from services.router.decide.matching import Candidates, Description
 from services.router.decide.model import (
     CaseRecord,
@@ -23,6 +22,12 @@ from services.router.decide.model import (
     PersonTally,
     ReferralRecord,
 )
+
+FIRST = 10
+"""Number of open referrals of each category that the rules read.
+
+They read all of a case of ordinary size, so that a district whose hub has changed since is noticed there at once.
+"""
 
 
 @dataclass(slots=True)
@@ -58,9 +63,9 @@ class Standing:
 
     @property
     def first(self) -> set[Reference]:
-        """The first referrals by each order; by reference, as many as an event summarises."""
+        """The first referrals by each order; by reference, FIRST of them."""
         first_by_order = [order[0][-1] for order in (self.by_referral, self.by_admission) if order]
-        return {*self.by_reference[:MAX_OTHERS], *first_by_order}
+        return {*self.by_reference[:FIRST], *first_by_order}
 
 
 @dataclass(slots=True)

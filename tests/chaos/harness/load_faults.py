@@ -17,10 +17,11 @@ from aiokafka.errors import KafkaError
 
 from infra.partner_simulators.hub import OutgoingCommand, ScriptStep, SimulatedCase, command
 from tests.chaos.harness import db_probe
-from tests.chaos.harness.cluster import Cluster
+from tests.chaos.harness.cluster import SERVICES, Cluster
 from tests.chaos.harness.history import History, MalformedCommand, SentCommand
 from tests.chaos.harness.injection import Injection
 from tests.chaos.harness.load import FIRST_OF_LOAD, many_persons, one_number
+from tests.chaos.harness.service_faults import RollingRestart
 from tests.chaos.harness.sinks import Endpoint
 from tests.chaos.harness.workload import COUNCILS
 
@@ -324,7 +325,7 @@ class MalformedCommands(OfLoad):
 class Flood(OfLoad):
     """Send many records that name nobody on one hub's topic: the router reads that topic no further, and every other one.
 
-    Afterwards they are deleted, as the hub's operator would, and what comes next is read.
+    Afterwards they are deleted and the routers restarted, as an operator would, and what comes next is read.
     """
 
     ROWS = 150
@@ -362,11 +363,18 @@ class Flood(OfLoad):
     async def end(self, cluster: Cluster, history: History) -> None:
         self._watching.cancel()
         await asyncio.gather(self._watching, return_exceptions=True)
+        await self._repair(cluster, history)
+
+    async def _repair(self, cluster: Cluster, history: History) -> None:
+        """Delete the records, and restart the routers one after the other: what is left of the records in their memory goes with it."""
         while True:
             with contextlib.suppress(KafkaError, OSError):
                 await self._delete_records(cluster)
-                return
+                break
             await asyncio.sleep(0.3)
+        restart = RollingRestart(replace(self.planned, aim=SERVICES.index("router")), self.load)
+        await restart.begin(cluster, history)
+        await restart.end(cluster, history)
 
     async def _delete_records(self, cluster: Cluster) -> None:
         ends = await cluster.log.ends()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from services.intake.deduplication import AcceptedMessage, FoundReferral
     from services.intake.translators.hl7v2.field_state import FieldState
     from services.intake.translators.translator import Translated, VisitMessage
-    from services.messaging.broker import Subscription
+    from services.messaging.broker import Receive, Subscription
     from services.messaging.cloudevents import KafkaRecord
     from services.messaging.outbox import OutboxRow
     from services.notifier.channels import DeliveryRequest, Outcome
@@ -110,7 +110,7 @@ def offset_before_transaction() -> None:
         topics: Sequence[str],
         *,
         group: str,
-        receive: "Callable[[Sequence[KafkaRecord]], Awaitable[None]]",
+        receive: "Receive",
     ) -> "Subscription":
         return before(broker, topics, group=group, receive=_in_background(receive))
 
@@ -119,7 +119,7 @@ def offset_before_transaction() -> None:
 
 
 def _in_background(
-    receive: "Callable[[Sequence[KafkaRecord]], Awaitable[None]]",
+    receive: "Receive",
 ) -> "Callable[[Sequence[KafkaRecord]], Awaitable[None]]":
     """Return a handler that returns at once, and calls `receive` later, until it succeeds, one batch at a time."""
     tasks: set[asyncio.Task[None]] = set()
@@ -129,7 +129,8 @@ def _in_background(
         async with turn:
             while True:
                 try:
-                    return await receive(records)
+                    await receive(records)
+                    return
                 except Exception:
                     await asyncio.sleep(0.2)
 
@@ -196,6 +197,17 @@ def group_of_every_topic() -> None:
 
     before = consumer.read_record
     consumer.read_record = read_record
+
+
+def pause_of_every_topic() -> None:
+    """Pause every partition of the consumer if one topic has too many dead letters."""
+    from aiokafka import AIOKafkaConsumer, TopicPartition
+
+    def pause(self: AIOKafkaConsumer, *partitions: TopicPartition) -> None:
+        before(self, *self.assignment())
+
+    before = AIOKafkaConsumer.pause
+    AIOKafkaConsumer.pause = pause
 
 
 # ---- the relay --------------------------------------------------------------------------------------------------------
@@ -446,6 +458,9 @@ MUTANTS = {
     "no-snapshots": Mutant("router", "what does not fit into an event to a hub follows it in snapshots", no_snapshots),
     "group-of-every-topic": Mutant(
         "router", "a record waits for one of its own topic only, whatever case that names", group_of_every_topic
+    ),
+    "pause-of-every-topic": Mutant(
+        "router", "a topic with too many dead letters pauses alone", pause_of_every_topic
     ),
     "one-queue-of-topics": Mutant(
         "every",

@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.intake.translators.bars_fhir.tree import location, walk
 from tests.builders.bars import a_bars_message
 
-json = st.recursive(st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+json = st.recursive(
+    st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20
+)
 
 
 def _elements(value: Any, at: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], Any]]:
@@ -24,6 +26,7 @@ def _walked(tree: dict[str, Any]) -> list[tuple[tuple[int | str, ...], Any]]:
     return [(location(place, name), value) for place, element in walk(tree) for name, value in element.items()]
 
 
+@settings(max_examples=60, deadline=None)
 @given(tree=st.dictionaries(st.text(), json))
 def test_the_walk_yields_each_element_once_with_its_place(tree: dict[str, Any]) -> None:
     assert sorted(map(repr, _walked(tree))) == sorted(map(repr, _elements(tree)))

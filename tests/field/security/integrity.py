@@ -51,10 +51,10 @@ def made_up_referral_does_not_make_a_person_doubtful(addresses: dict[str, Any]) 
     later = hub.feedback(PRACTICE, hub.refer(PRACTICE, bars(patient, services=("fire-safety",))))
     if not (before and after and later) or before[-1].detail != "full":
         raise Unplayed(f"feedback before {before}, after {after}, later {later}")
-    flags = [one["provisional"] for one in hub.hub_events("blaby", about=home.case_id)[-1].referrals]
-    if any(one.detail != "full" for one in (*after, *later)) or any(flags):
+    provisional = hub.hub_events("blaby", about=home.case_id)[-1].data["case"].get("provisional", False)
+    if any(one.detail != "full" for one in (*after, *later)) or provisional:
         details = [one.detail for one in after], [one.detail for one in later]
-        raise Wrong(f"after a made-up referral feedback is {details[0]}, later {details[1]}; provisional {flags}")
+        raise Wrong(f"after a made-up referral feedback is {details[0]}, later {details[1]}; provisional {provisional}")
 
 
 @case("security/d13-mistyped-practice-does-not-read-about-a-patient")

@@ -7,6 +7,7 @@ The same seed, number and time give the same variants. `KINDS` has the generator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count as numbers_from
 from typing import Any
 
 from tests.field.variants.draw import Draw
@@ -75,11 +76,28 @@ def format_of(name: str) -> str:
 
 def variants(name: str, count: int, seed: int, now: datetime) -> Iterator[Variant]:
     """Yield `count` variants of a kind, sent about `now`."""
+    for _, (variant, _) in zip(range(count), _drawn(name, seed, now), strict=False):
+        yield variant
+
+
+def with_each_option(name: str, seed: int, now: datetime, *, at_least: int) -> list[Variant]:
+    """Return as many variants of a kind as it has options, so that each option comes up."""
+    found: list[Variant] = []
+    for variant, options in _drawn(name, seed, now):
+        found.append(variant)
+        at_least = max(at_least, options)
+        if len(found) == at_least:
+            break
+    return found
+
+
+def _drawn(name: str, seed: int, now: datetime) -> Iterator[tuple[Variant, int]]:
+    """Yield the variants of a kind without end, each with the number of its options."""
     used: set[str] = set()
-    for number in range(count):
+    for number in numbers_from():
         draw = Draw(f"{seed} {name}", number, now, used)
         what, sent, right = KINDS[name](draw)
-        yield Variant(name, what, sent, right, frozenset(draw.ids))
+        yield Variant(name, what, sent, right, frozenset(draw.ids)), draw.options
 
 
 def refused(*also: Right) -> list[Right]:

@@ -18,6 +18,8 @@ class Draw:
     def __init__(self, seed: str, number: int, now: datetime, used: set[str]) -> None:
         self.number, self.now = number, now.replace(microsecond=0)
         self.ids: set[str] = set()
+        self.options = 0
+        """The most options that `each` had."""
         self._seed, self._used = seed, used
         self._random = random.Random(f"{seed} {number}")
         self._asked = 0
@@ -25,6 +27,7 @@ class Draw:
     def each(self, options: Sequence[T]) -> T:
         """Return one of the options: over the numbers of a seed all of them, in an order of the seed's."""
         self._asked += 1
+        self.options = max(self.options, len(options))
         order = list(range(len(options)))
         random.Random(f"{self._seed} {self._asked} {len(options)}").shuffle(order)
         return options[order[self.number % len(order)]]

@@ -1,0 +1,334 @@
+"""A decision on the part of a person key that is loaded gives what one on everything under the key gives, and reads as little."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.case import EndReason, Finding
+from schemas.events import (
+    Accept,
+    Assess,
+    Assign,
+    Cancel,
+    Complete,
+    Event,
+    Hold,
+    MarkRead,
+    Reject,
+    ReportDeath,
+    Start,
+    Transfer,
+    WithdrawDeathReport,
+)
+from schemas.model import PersonKey, Reference
+from schemas.nhs_number import VerificationStatus
+from schemas.referral import HospitalStay, Referral
+from schemas.topics import CASE_EVENT, REFERRAL_EVENT, hub_case, hub_command
+from services.messaging.cloudevents import KafkaRecord, value_of
+from services.router.decide import aggregate, hub_events, lifecycle
+from services.router.decide.aggregate import PersonAggregate
+from services.router.decide.lifecycle import DecisionContext, EmittedEvent
+from services.router.decide.model import CaseRecord, CaseTally, PersonRecord, ReferralRecord
+from tests.builders.events import NOW, a_record, an_event, cancelled, in_record, received, updated
+from tests.builders.reference_data import AT_BLABY, AT_CHARNWOOD, CHARNWOOD, DIRECTORY, IN_THE_CITY, POSTCODES
+from tests.builders.referrals import (
+    FORM,
+    GP,
+    PART,
+    WARD,
+    a_bradgate_referral,
+    a_form,
+    a_person,
+    a_referral,
+    a_ward_referral,
+    an_address,
+    keys,
+)
+from tests.router.stored import apply, rows
+
+STORIES, STEPS = 20, 45
+COMMANDS = (
+    Accept,
+    Accept,
+    Start,
+    Hold,
+    Assign,
+    Transfer,
+    Cancel,
+    Complete,
+    Reject,
+    Assess,
+    MarkRead,
+    ReportDeath,
+    WithdrawDeathReport,
+)
+STAYS = (
+    HospitalStay(site="LRI", ward="Ward 23", admitted_on=date(2026, 11, 2)),
+    HospitalStay(site="Glenfield", admitted_on=date(2026, 11, 5)),
+    HospitalStay(site="Glenfield"),
+    HospitalStay(site="LRI", admitted_on=date(2026, 11, 3), moved_to="another hospital"),
+)
+
+
+@dataclass
+class Played:
+    """Records under one key, and what decisions on everything under the key make of them."""
+
+    state: PersonAggregate
+    random: random.Random
+    wards: float
+    """Share of referrals that a ward sends."""
+    records: list[KafkaRecord] = field(default_factory=list)
+    sent: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def play(self) -> None:
+        known = list(self.state.referrals)
+        match self.random.choices(["new", "update", "cancel", "command"], [60, 17, 11, 12])[0] if known else "new":
+            case "new":
+                self._message(received(Reference(f"LB-{self.random.randrange(10**6):06}"), self._referral()))
+            case "update":
+                one = self.state.referrals[self.random.choice(known)]
+                self._message(updated(one.reference, self._referral(), version=one.version + 1))
+            case "cancel":
+                one = self.state.referrals[self.random.choice(known)]
+                self._message(cancelled(one.reference, version=one.version + 1))
+            case _:
+                self._command()
+
+    def _referral(self) -> Referral:
+        pick = self.random.choice
+        verified = pick([VerificationStatus.VERIFIED, VerificationStatus.VERIFIED, VerificationStatus.NOT_TRACED])
+        given: dict[str, Any] = {
+            "person": a_person(
+                family_name=pick(["Vickers"] * 9 + ["Carter"]),
+                birth_date=date(1946, 3, pick([4] * 14 + [5])),
+                nhs_number_status=verified,
+                address=an_address(pick([AT_BLABY, AT_BLABY, AT_CHARNWOOD, AT_CHARNWOOD, IN_THE_CITY, None])),
+            ),
+            "referred_on": pick([None, date(2026, 11, 1), date(2026, 11, 2), date(2026, 11, 3)]),
+            "named_authority": pick([None] * 12 + [CHARNWOOD]),
+            "to_be_read": pick([()] * 9 + [(PART,)]),
+        }
+        needs = self.random.sample(["minor-adaptations", "blue-badge", "homelessness"], pick([1, 1, 2]))
+        if self.random.random() < self.wards:
+            stay = pick(STAYS)
+            discharged = date(2026, 11, 20) if stay.moved_to or self.random.random() < 0.1 else None
+            return a_ward_referral(*needs, **given, hospital=stay, discharged_on=discharged)
+        return (
+            pick([a_referral, a_referral, a_form])(*needs, **given)
+            if self.random.random() < 0.95
+            else a_bradgate_referral()
+        )
+
+    def _message(self, data: Any) -> None:
+        one = an_event(data, key=self.state.person_key)
+        self._take(lifecycle.apply(self.state, data, one.correlation_id, self._context), one, REFERRAL_EVENT)
+
+    def _command(self) -> None:
+        case = self.random.choice(list(self.state.cases.values()))
+        if not case.cursors:
+            return
+        hub, kind = self.random.choice(list(case.cursors)), self.random.choice(COMMANDS)
+        given = {
+            "case_id": case.case_id,
+            "person_key": self.state.person_key,
+            "expected_version": case.cursors[hub].version,
+        }
+        data = kind(**given, **self._details(kind, case))
+        one = an_event(data, key=self.state.person_key)
+        self._take(lifecycle.decide(self.state, data, hub, one.id, self._context), one, hub_command(hub))
+
+    def _details(self, kind: Any, case: CaseRecord) -> dict[str, Any]:
+        records = [one for one in self.state.referrals.values() if one.case_id == case.case_id]
+        one = self.random.choice([each for each in records if each.is_open] or records)
+        ended = ({"reference": one.reference, "needs": one.open_needs or ("blue-badge",)},)
+        details: dict[Any, dict[str, Any]] = {
+            Hold: {"reason": "other"},
+            Assign: {"to_hub": self.random.choice(["blaby", "melton", "hospital-housing"])},
+            Transfer: {"to_hub": self.random.choice(["blaby", "melton"])},
+            Complete: {"ended": ended},
+            Cancel: {"ended": ended, "reason": EndReason.OTHER},
+            Reject: {"ended": ended, "reason": EndReason.OTHER},
+            Assess: {"findings": (Finding(reference=one.reference, service="blue-badge", finding="need-confirmed"),)},
+            MarkRead: {"reference": one.reference},
+        }
+        return details.get(kind, {})
+
+    @property
+    def _context(self) -> DecisionContext:
+        return DecisionContext(DIRECTORY, POSTCODES, NOW.date())
+
+    def _take(self, decision: lifecycle.CaseDecision, taken: Event, topic: str) -> None:
+        self.state = decision.state
+        self.records.append(in_record(taken, topic))
+        for one in decision.emitted:
+            if isinstance(one, EmittedEvent):
+                sent = [(CASE_EVENT, one.data), *((hub_case(hub), data) for hub, data in one.hubs)]
+            else:
+                sent = [(hub_case(one.hub), one.data)]
+            self.sent += [(target, value_of(an_event(data))) for target, data in sent]
+
+
+@pytest.fixture
+def only_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load and read one referral where it would be ten or fifty, so that a case is large with two."""
+    monkeypatch.setattr(aggregate, "FIRST", 1)
+    monkeypatch.setattr(hub_events, "MAX_OTHERS", 1)
+
+
+@pytest.mark.usefixtures("only_the_first")
+async def test_decisions_on_a_part_are_those_on_everything(engine: AsyncEngine) -> None:
+    stories = [
+        Played(PersonAggregate.empty(PersonKey(key)), random.Random(key), wards=0.7 if number % 3 == 0 else 0.1)
+        for number, key in enumerate(keys(STORIES))
+    ]
+    for story in stories:
+        for _ in range(STEPS):
+            story.play()
+    assert max(count for story in stories for tally in story.state.case_tallies.values() for _, count in tally.open) > 8
+    for batch in batches([story.records for story in stories]):
+        await apply(engine, *batch)
+
+    for story in stories:
+        await assert_stored(engine, story)
+
+
+def batches(queues: Sequence[list[KafkaRecord]]) -> list[list[KafkaRecord]]:
+    """The records of all queues in small and large batches, those of each queue in order."""
+    rng, left = random.Random(1), [list(reversed(queue)) for queue in queues]
+    mixed, found = [], []
+    while left := [queue for queue in left if queue]:
+        mixed.append(rng.choice(left).pop())
+    while mixed:
+        size = rng.choice([3, 7, 12, 100, 300])
+        found.append(mixed[:size])
+        mixed = mixed[size:]
+    return found
+
+
+async def assert_stored(engine: AsyncEngine, story: Played) -> None:
+    key, state = story.state.person_key, story.state
+    letters = await rows(engine, "select reason from router.dead_letter where person_key = :key", key=key)
+    sent = await rows(engine, "select target, value from router.outbox where person_key = :key order by id", key=key)
+    persons = await rows(
+        engine,
+        "select state::text, referrals, verified from router.person where person_key = :key order by person_no",
+        key=key,
+    )
+    cases = await rows(engine, 'select state::text, tally::text from router."case" where person_key = :key', key=key)
+    referrals = await rows(engine, "select state::text from router.referral where person_key = :key", key=key)
+    tally = await rows(
+        engine, "select persons, verified_persons from router.person_key where person_key = :key", key=key
+    )
+
+    assert letters == []
+    assert [(PersonRecord.model_validate_json(one), *counts) for one, *counts in persons] == [
+        (one, *state.person_tallies[number]) for number, one in sorted(state.persons.items())
+    ]
+    stored = [(CaseRecord.model_validate_json(one), CaseTally.model_validate_json(counts)) for one, counts in cases]
+    assert {one.case_id: (one, counts) for one, counts in stored} == {
+        case_id: (one, state.case_tallies[case_id]) for case_id, one in state.cases.items()
+    }
+    records = [ReferralRecord.model_validate_json(one) for (one,) in referrals]
+    assert {one.reference: one for one in records} == state.referrals
+    assert tally == [tuple(state.tally)]
+    assert sent == story.sent
+
+
+# ---- what is read ---------------------------------------------------------------------------------------------------
+
+FEW, MANY = 100, 2_000
+
+CLONES = """
+    with clones as (
+        select number + 1 as number, lpad(number::text, 6, '0') as name
+        from generate_series(1, cast(:count as integer)) as number
+    )
+    insert into router.{table}
+    select made.* from router.{table} as known, clones, jsonb_populate_record(known, jsonb_build_object({columns}) ||
+        jsonb_build_object('state', known.state || jsonb_build_object({state}))) as made
+    where known.person_key = :key"""
+OF_ONE_CASE = (
+    CLONES.format(table="referral", columns="'reference', name", state="'reference', name"),
+    "update router.person set referrals = cast(:count as integer) + 1 where person_key = :key",
+    """update router."case" set tally = jsonb_set(tally, '{open,0,1}', to_jsonb(cast(:count as integer) + 1))
+       where person_key = :key""",
+)
+OF_OTHER_PERSONS = (
+    CLONES.format(
+        table="referral",
+        columns="'reference', name, 'case_id', name, 'person_no', number, 'by_name', name, 'by_verification', name",
+        state="'reference', name, 'case_id', name, 'person_no', number",
+    ),
+    CLONES.format(
+        table='"case"',
+        columns="'case_id', name, 'person_no', number",
+        state="'case_id', name, 'person_no', number",
+    ),
+    CLONES.format(
+        table="person",
+        columns="'person_no', number, 'tracing_reasons', array['does-not-match']",
+        state="'person_no', number, 'tracing_reasons', array['does-not-match']",
+    ),
+    "update router.person_key set persons = cast(:count as integer) + 1 where person_key = :key",
+)
+
+
+@pytest.mark.parametrize("clones", [OF_ONE_CASE, OF_OTHER_PERSONS], ids=["of one case", "of other persons"])
+async def test_a_decision_reads_no_more_rows_of_a_large_key(engine: AsyncEngine, clones: Sequence[str]) -> None:
+    reads = []
+    for key, count in zip(keys(2), (FEW, MANY), strict=True):
+        await apply(engine, a_record(received(GP, a_referral()), key=key))
+        async with engine.begin() as tx:
+            for statement in clones:
+                await tx.execute(text(statement), {"key": key, "count": count})
+        another = a_referral(person=a_person(birth_date=date(1950, 1, 1)))
+        inputs = (
+            received(FORM, a_form()),
+            received(WARD, another),
+            updated(Reference("000042"), a_referral(priority="urgent")),
+            cancelled(Reference("000043")),
+        )
+        reads.append([await rows_read(engine, a_record(one, key=key)) for one in inputs])
+
+    assert await rows(engine, "select count(*) from router.dead_letter") == [(0,)]
+    for few, many in zip(*reads, strict=True):
+        assert many[0] <= 1.5 * few[0] + 5, reads
+        assert many[1] == few[1]
+
+
+async def rows_read(engine: AsyncEngine, record: KafkaRecord) -> tuple[int, int]:
+    """Rows of persons, cases and referrals that the transaction on a record reads, and its statements."""
+    read: list[int] = []
+    statements: list[str] = []
+
+    def begun(connection: Any) -> None:
+        connection.execute(text("set local enable_seqscan = off"))
+        read.append(-connection.scalar(text(READ)))
+
+    def executed(_: Any, __: Any, statement: str, *___: Any) -> None:
+        statements.append(statement)
+
+    def committing(connection: Any) -> None:
+        read.append(connection.scalar(text(READ)))
+
+    listeners = (("begin", begun), ("commit", committing), ("before_cursor_execute", executed))
+    for name, listener in listeners:
+        event.listen(engine.sync_engine, name, listener)
+    try:
+        await apply(engine, record)
+    finally:
+        for name, listener in listeners:
+            event.remove(engine.sync_engine, name, listener)
+    return sum(read), len(statements)
+
+
+READ = """
+    select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::integer from pg_stat_xact_user_tables
+    where schemaname = 'router' and relname in ('person', 'case', 'referral')"""
