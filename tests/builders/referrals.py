@@ -142,7 +142,8 @@ def a_huge_referral() -> Referral:
     services = [offer.service for offer in DIRECTORY.services]
     return a_referral(
         needs=tuple(HousingNeed(service=service, text="x" * 10_000) for service in services),
-        risk_flags=tuple(RiskFlag(code="SG", text="y" * 10_000) for _ in range(90)),
+        risk_flags=tuple(RiskFlag(code="SG", text="y" * 10_000) for _ in range(30)),
+        to_be_read=tuple(UnreadPart(place="OBX-5", kind="unknown-code", text="z" * 10_000) for _ in range(50)),
     )
 
 

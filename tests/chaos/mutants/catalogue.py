@@ -459,9 +459,7 @@ MUTANTS = {
     "group-of-every-topic": Mutant(
         "router", "a record waits for one of its own topic only, whatever case that names", group_of_every_topic
     ),
-    "pause-of-every-topic": Mutant(
-        "router", "a topic with too many dead letters pauses alone", pause_of_every_topic
-    ),
+    "pause-of-every-topic": Mutant("router", "a topic with too many dead letters pauses alone", pause_of_every_topic),
     "one-queue-of-topics": Mutant(
         "every",
         "the relay reads each topic's rows on their own, and those of a refusing one later",
