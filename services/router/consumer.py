@@ -109,12 +109,14 @@ class Batches:
 
     async def _apply(self, records: Sequence[KafkaRecord]) -> None:
         """Apply these records in one transaction, or in several if decisions on them take long."""
-        while records:
-            with RecordSpans("apply", records) as spans:
+        size = len(records)
+        while part := records[:size]:
+            with RecordSpans("apply", part) as spans:
                 async with self._engine.begin() as tx:
-                    done = await _Batch(tx, self._directory, self._clock(), spans).run(records, self._share)
+                    done = await _Batch(tx, self._directory, self._clock(), spans).run(part, self._share)
             self._committed()
             records = records[done:]
+            size = size if done == len(part) else 2 * done
 
     async def _refuse(self, record: KafkaRecord, reason: str) -> None:
         """Store a dead letter for a record whose transaction failed permanently."""
@@ -204,23 +206,25 @@ def _invalid(record: KafkaRecord, error: Undecodable) -> Input | Unreadable:
     key = _person_key(fields.get("person_key"), record)
     if key == UNKNOWN:
         return Unreadable(record, error.reason, key, _own_group(record))
-    case = fields.get("case_id")
-    command_id = (dead_letters.event_id(record) or "").strip() or None
-    data = CommandRefused(
+    data = _refusal(record, key, fields.get("case_id"), error)
+    digest = hashlib.sha256(repr((store.own_headers(record), record.value)).encode()).hexdigest()
+    conversation = dead_letters.correlation_id(record) or data.command_id or digest
+    event = Event(
+        id=f"invalid-{digest}", source=SOURCE, time=_NO_TIME, person_key=key, correlation_id=conversation, data=data
+    )
+    return Input(record, event, key, _own_group(record))
+
+
+def _refusal(record: KafkaRecord, key: PersonKey, case: Any, error: Undecodable) -> CommandRefused:
+    return CommandRefused(
         case_id=CaseId(case) if isinstance(case, str) and _is_id(case) else None,
         person_key=key,
-        command_id=command_id,
+        command_id=(dead_letters.event_id(record) or "").strip() or None,
         command=next((kind.decode() for name, kind in record.headers if name == "ce_type" and kind in _TYPES), None),
         reason="invalid",
         explanation="The command is not valid: see places. Send it again, corrected; no other command waits for it.",
         places=error.issues,
     )
-    digest = hashlib.sha256(repr((store.own_headers(record), record.value)).encode()).hexdigest()
-    conversation = dead_letters.correlation_id(record) or command_id or digest
-    event = Event(
-        id=f"invalid-{digest}", source=SOURCE, time=_NO_TIME, person_key=key, correlation_id=conversation, data=data
-    )
-    return Input(record, event, key, _own_group(record))
 
 
 _TYPES = frozenset(kind.encode() for kind in COMMANDS)
