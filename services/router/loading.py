@@ -103,7 +103,7 @@ def _sought(inputs: Sequence[Input]) -> dict[str, list[Any]]:
 
 _FIND = text("""
     with sought as (
-        select given.key, given.description, given.most, coalesce(known.person_no, 0) as first_person
+        select distinct given.key, given.description, given.most, coalesce(known.person_no, 0) as first_person
         from unnest(cast(:described_keys as text[]), cast(:described_references as text[]), cast(:descriptions as text[]),
                     cast(:limits as integer[])) as given (key, reference, description, most)
         left join router.referral as known on known.person_key = given.key and known.reference = given.reference
