@@ -218,6 +218,19 @@ async def test_a_batch_that_ends_the_first_referrals_finds_the_next(engine: Asyn
     await assert_stored(engine, story)
 
 
+async def test_a_newcomer_that_cannot_be_compared_raises_the_doubts_that_it_raises_on_everything(
+    engine: AsyncEngine,
+) -> None:
+    story = Played(PersonAggregate.empty(PersonKey(keys(1)[0])), random.Random(1), wards=0)
+    unverified = VerificationStatus.NOT_TRACED
+    story.send(received(GP, a_referral(person=a_person(nhs_number_status=unverified))))
+    story.send(received(FORM, a_form(person=a_person(nhs_number_status=unverified, birth_date=None))))
+    for record in story.records:
+        await apply(engine, record)
+
+    await assert_stored(engine, story)
+
+
 def batches(queues: Sequence[list[KafkaRecord]]) -> list[list[KafkaRecord]]:
     """The records of all queues in small and large batches, those of each queue in order."""
     rng, left = random.Random(1), [list(reversed(queue)) for queue in queues]
