@@ -84,15 +84,15 @@ def _with_part(
     return event.model_copy(update=update)
 
 
-def _parts(items: Sequence[M], first: int, room: int) -> list[tuple[M, ...]]:
-    """Divide items in order into parts of at most `room` bytes, the first of at most `first` bytes; it alone may be empty."""
+def _parts(items: Sequence[M], first: int, limit: int) -> list[tuple[M, ...]]:
+    """Divide items in order into parts of at most `limit` bytes, the first of at most `first` bytes; it alone may be empty."""
     parts: list[list[M]] = [[]]
     left = first
     for item in items:
         size = _size(item) + 1
         if size > left and (parts[-1] or len(parts) == 1):
             parts.append([])
-            left = room
+            left = limit
         parts[-1].append(item)
         left -= size
     return [tuple(part) for part in parts]

@@ -276,7 +276,7 @@ class Transition:
     def _for_hub(self, whole: CaseEvent, case: CaseRecord, hub: HubId, role: Role) -> HubMessage:
         """Return what a hub receives of an event: every open referral if it was not informed of all that it may see now."""
         cursor, directory = case.cursors.get(hub), self.context.directory
-        view = self._view(whole, case, hub, role, complete=self._sees_more_or_less(case, hub, role, cursor))
+        view = self._view(whole, case, hub, role, complete=self._needs_every_referral(case, hub, role, cursor))
         self._informed |= {(hub, record.reference): record for record in self._changed_of(case)}
         data = disclosure.hub_event(whole, view, directory)
         data = data.model_copy(update={"hub_version": cursor.version + 1 if cursor else 1})
@@ -300,7 +300,7 @@ class Transition:
             others=disclosure.visible(list(others), case, hub, role)[: hub_events.MAX_OTHERS],
         )
 
-    def _sees_more_or_less(self, case: CaseRecord, hub: HubId, role: Role, cursor: HubCursor | None) -> bool:
+    def _needs_every_referral(self, case: CaseRecord, hub: HubId, role: Role, cursor: HubCursor | None) -> bool:
         """Return True if a hub sees another part of the case than at its last event, or fewer open referrals."""
         if role == "former":
             return False
@@ -310,7 +310,7 @@ class Transition:
         if role != "holder" and cursor.restricted != restricted:
             return True
         return any(
-            record.is_open and self._saw(case, record, hub) and not disclosure.may_see(case, record, hub, role)
+            record.is_open and self._was_visible(case, record, hub) and not disclosure.may_see(case, record, hub, role)
             for record in self._not_informed(case, hub)
         )
 
@@ -331,11 +331,12 @@ class Transition:
     def _differs(self, case: CaseRecord, record: ReferralRecord, hub: HubId, role: Role) -> bool:
         """Return True if a hub sees another state of a referral than before this decision."""
         before = self._earlier.referrals.get(record.reference)
-        seen = record.is_open and disclosure.may_see(case, record, hub, role)
-        saw = self._saw(case, record, hub)
-        return seen != saw or (seen and before is not None and not _same_for_hubs(before, record))
+        visible = record.is_open and disclosure.may_see(case, record, hub, role)
+        if visible != self._was_visible(case, record, hub):
+            return True
+        return visible and before is not None and not _same_for_hubs(before, record)
 
-    def _saw(self, case: CaseRecord, record: ReferralRecord, hub: HubId) -> bool:
+    def _was_visible(self, case: CaseRecord, record: ReferralRecord, hub: HubId) -> bool:
         """Return True if a hub saw a referral, and that it was open, before this decision."""
         earlier, before = self._earlier.cases.get(case.case_id), self._earlier.referrals.get(record.reference)
         cursor = earlier.cursors.get(hub) if earlier else None
