@@ -19,6 +19,7 @@ The decisions read the source of this page, and a test compares it with what the
 - *Latest version*: refused as `stale` unless `expected_version` is the `hub_version` of your latest event of the case. For the other
   commands an older version does not matter. A version that was never sent to you is `impossible`.
 - `in-progress` needs acceptance: a home hub that works during a stay, or a hub that notes a failed contact first, keeps its status.
+- The hubs, services, reasons, actions and providers that a command may name are [lists](lists.md).
 - An example of every command and event, with its headers: [examples.json](../../schemas/contracts/examples.json).
 """
 

@@ -10,7 +10,7 @@ from services.intake.translators import council_csv, form, hl7v2
 from services.intake.translators.council_csv import CouncilMapping
 from services.intake.translators.form import Form
 from services.notifier import templates
-from services.reference import directory, fillers, partners, yaml_files
+from services.reference import directory, fillers, partners, texts, yaml_files
 from services.reference.directory import Catalogue, Directory
 from services.reference.partners import Partner, PartnersFile
 from services.reference.yaml_files import ConfigError, ConfigFile, ConfigIssue, Loc
@@ -36,7 +36,7 @@ def _each_file(folder: Path) -> Directory:
         partial(council_csv.load, folder / "councils", services),
         partial(hl7v2.load, folder / "hl7v2", services),
         partial(templates.templates, folder),
-        partial(templates.approved_phrases, folder),
+        partial(texts.approved_phrases, folder),
     ]
     hubs: Directory = yaml_files.gather(readings)[0]
     return hubs

@@ -26,6 +26,7 @@ from services.intake.translators.inbound_message import InboundMessage, Translat
 from services.intake.translators.translator import Issue, Rejection, Translated, VisitMessage
 from services.intake.visits import Visits
 from services.reference.fillers import NO_FILLERS, Fillers
+from services.reference.lists import CodeLists
 from services.reference.partners import Partner, Partners
 from services.runtime import tracing
 
@@ -55,6 +56,7 @@ class Intake:
     """What senders enter for what they do not know."""
 
     code_systems: CodeSystems = field(default_factory=dict)
+    lists: CodeLists = field(default_factory=dict)
     conformance_sample: ConformanceSample = field(default_factory=ConformanceSample)
     attachment_key: bytes = field(init=False)
     visits: Visits = field(init=False)

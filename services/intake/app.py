@@ -24,7 +24,7 @@ from services.intake.responses import conformance
 from services.intake.translators import bars_fhir, council_csv, form, hl7v2
 from services.messaging import broker
 from services.messaging.outbox import Relay
-from services.reference import directory, fillers, partners, yaml_files
+from services.reference import directory, fillers, lists, partners, yaml_files
 from services.runtime import database, health, process
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.settings import Settings
@@ -45,6 +45,8 @@ ROUTES = [
     Route("/forms/{form}", messages.form_submission, methods=["POST"]),
     Route("/forms/{form}/schema", read_api.form_schema, methods=["GET"]),
     Route("/attachments/{reference}", read_api.attachment, methods=["GET"]),
+    Route("/lists", read_api.code_lists, methods=["GET"]),
+    Route("/lists/{name}", read_api.code_list, methods=["GET"]),
     Route("/openapi.json", read_api.document, methods=["GET"]),
 ]
 
@@ -133,6 +135,7 @@ def _intake(chosen: Settings, group_commit: GroupCommit, secret: bytes) -> accep
         service_ids=chosen.service_ids,
         fillers=fillers.load(chosen.directory),
         code_systems=conformance.code_systems(directory.labels(chosen.directory)),
+        lists=lists.load(chosen.directory),
     )
 
 

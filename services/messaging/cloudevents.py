@@ -28,16 +28,16 @@ class KafkaRecord:
 class Undecodable(Exception):
     """A record that is not one of our events.
 
-    `places`: header or field and kind of each fault, at most PLACES, such as `visit_at: missing`; never a value.
+    `issues`: header or field and kind of each fault, at most ISSUES, such as `visit_at: missing`; never a value.
     """
 
-    def __init__(self, *places: str) -> None:
-        self.places = places[:PLACES]
-        self.reason = "; ".join(places[:5])
+    def __init__(self, *issues: str) -> None:
+        self.issues = issues[:ISSUES]
+        self.reason = "; ".join(issues[:5])
         super().__init__(self.reason)
 
 
-PLACES = 20
+ISSUES = 20
 
 
 def headers_of(event: Event) -> dict[str, str]:
@@ -75,11 +75,11 @@ def decode(record: KafkaRecord, types: Mapping[str, type[EventData]]) -> Event:
     try:
         data = data_type.model_validate_json(record.value)
     except ValidationError as error:
-        raise Undecodable(*_header_faults(record, headers), *_faults(error)) from None
+        raise Undecodable(*_header_errors(record, headers), *_errors(error)) from None
     try:
         return _event(record, headers, data)
     except ValidationError:
-        raise Undecodable(*_header_faults(record, headers)) from None
+        raise Undecodable(*_header_errors(record, headers)) from None
 
 
 def _event(record: KafkaRecord, headers: Mapping[str, str], data: EventData) -> Event:
@@ -96,13 +96,13 @@ def _event(record: KafkaRecord, headers: Mapping[str, str], data: EventData) -> 
     )
 
 
-def _header_faults(record: KafkaRecord, headers: Mapping[str, str]) -> list[str]:
+def _header_errors(record: KafkaRecord, headers: Mapping[str, str]) -> list[str]:
     """Return the faults in the headers: a header that has to be there is missing if it is empty."""
     try:
         _event(record, headers, EventData())
     except ValidationError as error:
-        faults = error.errors(include_input=False, include_url=False, include_context=False)
-        named = [(f"ce_{str(fault['loc'][0]).replace('_', '')}", fault["type"]) for fault in faults]
+        issues = error.errors(include_input=False, include_url=False, include_context=False)
+        named = [(f"ce_{str(issue['loc'][0]).replace('_', '')}", issue["type"]) for issue in issues]
         return [f"{name}: {kind if headers.get(name) else 'missing'}" for name, kind in named if name in _ATTRIBUTES]
     return []
 
@@ -129,10 +129,10 @@ def _path(loc: tuple[int | str, ...]) -> str:
     return ".".join((*above, name if _PLAIN_NAME.fullmatch(name) else "(another name)"))
 
 
-def _faults(error: ValidationError) -> list[str]:
+def _errors(error: ValidationError) -> list[str]:
     """Return the places and types of validation errors, such as 'person.birth_date: date_parsing', without values."""
     issues = error.errors(include_input=False, include_url=False, include_context=False)
-    return [f"{'.'.join(map(str, issue['loc'])) or 'value'}: {issue['type']}" for issue in issues[:PLACES]]
+    return [f"{'.'.join(map(str, issue['loc'])) or 'value'}: {issue['type']}" for issue in issues[:ISSUES]]
 
 
 def _text(headers: tuple[tuple[str, bytes], ...]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Limit the share of a topic's records that may become dead letters: beyond it, the topic pauses and nothing of it is stored.
 
 A faulty release or a hub that writes unreadable records cannot empty a topic into dead letters. A topic pauses alone.
-See docs/decisions/0029-pause-a-topic-with-too-many-dead-letters.md.
+See docs/decisions/0030-pause-a-topic-with-too-many-dead-letters.md.
 """
 
 from collections import defaultdict, deque

@@ -14,6 +14,7 @@ from schemas.text import fold
 from services.notifier.compose import Coded, Feedback, FeedbackType, HubContact
 from services.reference import yaml_files
 from services.reference.directory import Authority, Directory, Hub
+from services.reference.texts import ApprovedPhrases, CodeTexts, approved_phrases
 from services.reference.yaml_files import ConfigFile, ConfigIssue
 
 FINDINGS = ("need-confirmed", "no-need-found", "further-assessment", "declined-by-person", "referred-onward")
@@ -30,13 +31,6 @@ class SenderDetails(StrictInput):
     ods: ShortText
 
 
-class EndTexts(StrictInput):
-    """The text of an end reason, and what to do instead."""
-
-    text: ShortText
-    instead: ShortText
-
-
 class RestrictedTexts(StrictInput):
     """Texts for persons with restricted data: they name no hub and no place."""
 
@@ -45,8 +39,10 @@ class RestrictedTexts(StrictInput):
     instead: ShortText
 
 
-class Templates(StrictInput):
+class Templates(CodeTexts):
     """The file templates/feedback.yaml."""
+
+    model_config = StrictInput.model_config
 
     sender: SenderDetails
     paragraphs: dict[FeedbackType, tuple[ShortText, ...]]
@@ -56,17 +52,7 @@ class Templates(StrictInput):
     practice_todo: dict[str, ShortText]
     status: dict[CaseStatus, ShortText]
     routing_reasons: dict[RoutingReason, ShortText]
-    end_reasons: dict[EndReason, EndTexts]
     restricted: RestrictedTexts
-    hold_reasons: dict[HoldReason, ShortText]
-    findings: dict[str, ShortText]
-
-
-class ApprovedPhrases(StrictInput):
-    """The file templates/actions.yaml: actions and providers that may be quoted from hubs."""
-
-    actions: tuple[ShortText, ...]
-    providers: tuple[ShortText, ...]
 
 
 class TemplateTexts:
@@ -184,11 +170,6 @@ def templates(folder: Path) -> Templates:
     if issues := [*_codes_without_text(file), *_unknown_placeholders(file)]:
         raise yaml_files.ConfigError(issues)
     return file.value
-
-
-def approved_phrases(folder: Path) -> ApprovedPhrases:
-    """Load templates/actions.yaml. Raise ConfigError."""
-    return yaml_files.load(folder / "templates" / "actions.yaml", ApprovedPhrases).value
 
 
 def _codes_without_text(file: ConfigFile[Templates]) -> Iterator[ConfigIssue]:

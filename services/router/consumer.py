@@ -213,7 +213,7 @@ def _invalid(record: KafkaRecord, error: Undecodable) -> Input | Unreadable:
         command=next((kind.decode() for name, kind in record.headers if name == "ce_type" and kind in _TYPES), None),
         reason="invalid",
         explanation="The command is not valid: see places. Send it again, corrected; no other command waits for it.",
-        places=error.places,
+        places=error.issues,
     )
     digest = hashlib.sha256(repr((store.own_headers(record), record.value)).encode()).hexdigest()
     conversation = dead_letters.correlation_id(record) or command_id or digest

@@ -162,10 +162,10 @@ def own_headers(record: KafkaRecord) -> tuple[tuple[str, bytes], ...]:
 
 def stored_headers(headers: str) -> tuple[tuple[str, bytes], ...]:
     """Return the headers of a stored input."""
-    found = json.loads(headers)
-    if isinstance(found, list):
+    decoded = json.loads(headers)
+    if isinstance(decoded, list):
         return dead_letters.decode_headers(headers)
-    return tuple((name, value.encode()) for name, value in found.items())
+    return tuple((name, value.encode()) for name, value in decoded.items())
 
 
 async def was_applied(tx: Transaction, one: Input) -> bool:

@@ -117,6 +117,7 @@ async def environment(walk: Walk, session: aiohttp.ClientSession) -> dict[str, s
     assert in_doubt.reference
     await walk.fetched(session, "uhl", in_doubt.reference, often=1)
     tokens = {"GP": "gp-alder-lane", "UHL": "uhl", "BLABY": "council-blaby", "FIRST_CONTACT": "first-contact"}
+    tokens |= {"HUB": "hub-blaby"}
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("LIGHTBULB_")},
         **{f"{name}_TOKEN": walk.token(partner) for name, partner in tokens.items()},

@@ -27,7 +27,7 @@ from services.intake.responses import conformance
 from services.intake.translators import bars_fhir, council_csv, form, hl7v2
 from services.intake.translators.inbound_message import Translator
 from services.messaging.outbox import Relay
-from services.reference import directory, fillers, partners
+from services.reference import directory, fillers, lists, partners
 from tests.builders.bars import SERVICE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -103,6 +103,7 @@ class Reviewed(NamedTuple):
     councils: Mapping[str, council_csv.CouncilMapping]
     fillers: fillers.Fillers
     code_systems: conformance.CodeSystems
+    lists: lists.CodeLists
 
 
 def reviewed(folder: Path) -> Reviewed:
@@ -119,6 +120,7 @@ def _read(folder: Path) -> Reviewed:
         council_csv.load(folder / "councils", services),
         fillers.load(folder),
         conformance.code_systems(directory.labels(folder)),
+        lists.load(folder),
     )
 
 
@@ -156,6 +158,7 @@ class InProcess:
             service_ids=(SERVICE,),
             fillers=read.fillers,
             code_systems=read.code_systems,
+            lists=read.lists,
         )
         self.app: Starlette = app.create(self.intake, engine)
 

@@ -76,7 +76,7 @@ def test_a_paused_topic_is_applied_again_when_nothing_of_it_fails_and_not_in_sma
 @pytest.mark.parametrize("fault_of_data", [False, True])
 async def test_the_other_topics_of_a_batch_are_applied(fault_of_data: bool) -> None:
     """Also if single transactions fail, so that each record of the topic is refused on its own."""
-    share, applied = DeadLetterShare(0.5), []
+    share, applied = DeadLetterShare(0.5), list[KafkaRecord]()
     given = [record for pair in zip(records("a", 400), records("b", 400), strict=True) for record in pair]
 
     async def act(part: Sequence[KafkaRecord]) -> None:

@@ -7,6 +7,7 @@ from datetime import date
 from typing import Any
 
 import pytest
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.case import EndReason, Finding
@@ -16,6 +17,7 @@ from schemas.events import (
     Assign,
     Cancel,
     Complete,
+    Event,
     Hold,
     MarkRead,
     Reject,
@@ -33,10 +35,13 @@ from services.router.decide import aggregate, hub_events, lifecycle
 from services.router.decide.aggregate import PersonAggregate
 from services.router.decide.lifecycle import DecisionContext, EmittedEvent
 from services.router.decide.model import CaseRecord, CaseTally, PersonRecord, ReferralRecord
-from tests.builders.events import NOW, an_event, cancelled, in_record, received, updated
+from tests.builders.events import NOW, a_record, an_event, cancelled, in_record, received, updated
 from tests.builders.reference_data import AT_BLABY, AT_CHARNWOOD, CHARNWOOD, DIRECTORY, IN_THE_CITY, POSTCODES
 from tests.builders.referrals import (
+    FORM,
+    GP,
     PART,
+    WARD,
     a_bradgate_referral,
     a_form,
     a_person,
@@ -122,8 +127,8 @@ class Played:
         )
 
     def _message(self, data: Any) -> None:
-        event = an_event(data, key=self.state.person_key)
-        self._take(lifecycle.apply(self.state, data, event.correlation_id, self._context), event, REFERRAL_EVENT)
+        one = an_event(data, key=self.state.person_key)
+        self._take(lifecycle.apply(self.state, data, one.correlation_id, self._context), one, REFERRAL_EVENT)
 
     def _command(self) -> None:
         case = self.random.choice(list(self.state.cases.values()))
@@ -136,8 +141,8 @@ class Played:
             "expected_version": case.cursors[hub].version,
         }
         data = kind(**given, **self._details(kind, case))
-        event = an_event(data, key=self.state.person_key)
-        self._take(lifecycle.decide(self.state, data, hub, event.id, self._context), event, hub_command(hub))
+        one = an_event(data, key=self.state.person_key)
+        self._take(lifecycle.decide(self.state, data, hub, one.id, self._context), one, hub_command(hub))
 
     def _details(self, kind: Any, case: CaseRecord) -> dict[str, Any]:
         records = [one for one in self.state.referrals.values() if one.case_id == case.case_id]
@@ -159,9 +164,9 @@ class Played:
     def _context(self) -> DecisionContext:
         return DecisionContext(DIRECTORY, POSTCODES, NOW.date())
 
-    def _take(self, decision: lifecycle.CaseDecision, event: Any, topic: str) -> None:
+    def _take(self, decision: lifecycle.CaseDecision, taken: Event, topic: str) -> None:
         self.state = decision.state
-        self.records.append(in_record(event, topic))
+        self.records.append(in_record(taken, topic))
         for one in decision.emitted:
             if isinstance(one, EmittedEvent):
                 sent = [(CASE_EVENT, one.data), *((hub_case(hub), data) for hub, data in one.hubs)]
@@ -201,7 +206,7 @@ def batches(queues: Sequence[list[KafkaRecord]]) -> list[list[KafkaRecord]]:
     while left := [queue for queue in left if queue]:
         mixed.append(rng.choice(left).pop())
     while mixed:
-        size = rng.choice([3, 7, 12, 100])
+        size = rng.choice([3, 7, 12, 100, 300])
         found.append(mixed[:size])
         mixed = mixed[size:]
     return found
@@ -234,3 +239,96 @@ async def assert_stored(engine: AsyncEngine, story: Played) -> None:
     assert {one.reference: one for one in records} == state.referrals
     assert tally == [tuple(state.tally)]
     assert sent == story.sent
+
+
+# ---- what is read ---------------------------------------------------------------------------------------------------
+
+FEW, MANY = 100, 2_000
+
+CLONES = """
+    with clones as (
+        select number + 1 as number, lpad(number::text, 6, '0') as name
+        from generate_series(1, cast(:count as integer)) as number
+    )
+    insert into router.{table}
+    select made.* from router.{table} as known, clones, jsonb_populate_record(known, jsonb_build_object({columns}) ||
+        jsonb_build_object('state', known.state || jsonb_build_object({state}))) as made
+    where known.person_key = :key"""
+OF_ONE_CASE = (
+    CLONES.format(table="referral", columns="'reference', name", state="'reference', name"),
+    "update router.person set referrals = cast(:count as integer) + 1 where person_key = :key",
+    """update router."case" set tally = jsonb_set(tally, '{open,0,1}', to_jsonb(cast(:count as integer) + 1))
+       where person_key = :key""",
+)
+OF_OTHER_PERSONS = (
+    CLONES.format(
+        table="referral",
+        columns="'reference', name, 'case_id', name, 'person_no', number, 'by_name', name, 'by_verification', name",
+        state="'reference', name, 'case_id', name, 'person_no', number",
+    ),
+    CLONES.format(
+        table='"case"',
+        columns="'case_id', name, 'person_no', number",
+        state="'case_id', name, 'person_no', number",
+    ),
+    CLONES.format(
+        table="person",
+        columns="'person_no', number, 'tracing_reasons', array['does-not-match']",
+        state="'person_no', number, 'tracing_reasons', array['does-not-match']",
+    ),
+    "update router.person_key set persons = cast(:count as integer) + 1 where person_key = :key",
+)
+
+
+@pytest.mark.parametrize("clones", [OF_ONE_CASE, OF_OTHER_PERSONS], ids=["of one case", "of other persons"])
+async def test_a_decision_reads_no_more_rows_of_a_large_key(engine: AsyncEngine, clones: Sequence[str]) -> None:
+    reads = []
+    for key, count in zip(keys(2), (FEW, MANY), strict=True):
+        await apply(engine, a_record(received(GP, a_referral()), key=key))
+        async with engine.begin() as tx:
+            for statement in clones:
+                await tx.execute(text(statement), {"key": key, "count": count})
+        another = a_referral(person=a_person(birth_date=date(1950, 1, 1)))
+        inputs = (
+            received(FORM, a_form()),
+            received(WARD, another),
+            updated(Reference("000042"), a_referral(priority="urgent")),
+            cancelled(Reference("000043")),
+        )
+        reads.append([await rows_read(engine, a_record(one, key=key)) for one in inputs])
+
+    assert await rows(engine, "select count(*) from router.dead_letter") == [(0,)]
+    for few, many in zip(*reads, strict=True):
+        assert many[0] <= 1.5 * few[0] + 5, reads
+        assert many[1] == few[1]
+
+
+async def rows_read(engine: AsyncEngine, record: KafkaRecord) -> tuple[int, int]:
+    """Rows of persons, cases and referrals that the transaction on a record reads, and its statements."""
+    read: list[int] = []
+    statements: list[str] = []
+
+    def begun(connection: Any) -> None:
+        connection.execute(text("set local enable_seqscan = off"))
+        read.append(-connection.scalar(text(READ)))
+
+    def executed(_: Any, __: Any, statement: str, *___: Any) -> None:
+        statements.append(statement)
+
+    def committing(connection: Any) -> None:
+        read.append(connection.scalar(text(READ)))
+
+    listeners = (("begin", begun), ("commit", committing), ("before_cursor_execute", executed))
+    for name, listener in listeners:
+        event.listen(engine.sync_engine, name, listener)
+    try:
+        await apply(engine, record)
+    finally:
+        for name, listener in listeners:
+            event.remove(engine.sync_engine, name, listener)
+    return sum(read), len(statements)
+
+
+READ = """
+    select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::integer from pg_stat_xact_user_tables
+    where schemaname = 'router' and relname in ('person', 'case', 'referral')"""

@@ -1,4 +1,4 @@
-"""Serve the OpenAPI document, schemas of forms, and attachments for hubs."""
+"""Serve the OpenAPI document, schemas of forms, lists of codes, and attachments for hubs."""
 
 import re
 
@@ -15,6 +15,8 @@ from services.intake.http.messages import NO_CREDENTIAL, RATE_LIMITED, respond
 from services.intake.rate_limiter import RateLimited
 from services.intake.responses import bars, problems
 from services.intake.translators import form
+from services.reference import lists
+from services.reference.lists import CodeList
 from services.runtime.logs import log
 
 _REFERENCE = re.compile(r"[0-9A-Za-z]{1,100}")
@@ -37,6 +39,38 @@ async def form_schema(request: Request) -> Response:
     if form_definition is None:
         return respond(problems.problem(404, "unknown form"), problems.PROBLEM, {})
     return Response(orjson.dumps(form.json_schema(form_definition)), media_type="application/schema+json")
+
+
+async def code_lists(request: Request) -> Response:
+    """Handle GET /lists: which lists there are, with their versions."""
+    return _code_list(request, lists.overview(request.app.state.intake.lists))
+
+
+async def code_list(request: Request) -> Response:
+    """Handle GET /lists/{name}."""
+    return _code_list(request, request.app.state.intake.lists.get(request.path_params["name"]))
+
+
+def _code_list(request: Request, code_list: CodeList | None) -> Response:
+    """Respond to a partner with a list, or 304 if it has this version."""
+    intake: Intake = request.app.state.intake
+    partner = intake.partners.authenticate(request.headers.get("authorization"))
+    if partner is None:
+        return respond(problems.problem(401, NO_CREDENTIAL), problems.PROBLEM, {})
+    try:
+        with intake.rate_limiter.in_flight(partner, "list"):
+            return _versioned(request, code_list)
+    except RateLimited:
+        return respond(problems.problem(429, RATE_LIMITED), problems.PROBLEM, {})
+
+
+def _versioned(request: Request, code_list: CodeList | None) -> Response:
+    if code_list is None:
+        return respond(problems.problem(404, "unknown list; see /lists"), problems.PROBLEM, {})
+    headers = {"ETag": f'"{code_list.version}"', "Cache-Control": "no-cache"}
+    if headers["ETag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(code_list.body(), media_type="application/json", headers=headers)
 
 
 async def attachment(request: Request) -> Response:

@@ -66,10 +66,24 @@ def schemas(intake: Intake) -> dict[str, Schema]:
             {"status": {"enum": ["live", "ready", "not ready"]}},
             {"version": _TEXT, "unavailable": {"type": "array", "items": _TEXT}},
         ),
+        "code-list": _object({"version": _TEXT, "items": {"type": "array", "items": _list_item()}}),
         "json-schema": {"type": "object", "description": "JSON Schema, draft 2020-12"},
         "document": {"type": "object", "description": "This document"},
         "metrics": {"type": "string", "description": "Prometheus text"},
     }
+
+
+def _list_item() -> Schema:
+    contact = _object({"phone": _TEXT, "email": _TEXT})
+    optional = {
+        "kind": _TEXT,
+        "contact": contact,
+        "ons_code": _TEXT,
+        "delivered": _TEXT,
+        "instead": _TEXT,
+        "version": _TEXT,
+    }
+    return _object({"code": _TEXT, "name": _TEXT}, optional, more=True)
 
 
 def _object(required: Schema, optional: Schema | None = None, *, more: bool = False) -> Schema:

@@ -44,6 +44,8 @@ def paths(intake: Intake) -> dict[str, PathItem]:
             for name, form_definition in intake.forms.items()
         },
         "/attachments/{reference}": _attachment(),
+        "/lists": {"get": _code_list("readLists", "Which lists of codes there are")},
+        "/lists/{name}": _named_list(intake),
         "/openapi.json": _document(),
         "/health/live": {"get": _reads("readLiveness", "Whether this process answers", "application/json", "health")},
         "/health/ready": _ready(),
@@ -177,6 +179,21 @@ def _attachment() -> PathItem:
             "responses": _responses(answers),
         }
     }
+
+
+def _named_list(intake: Intake) -> PathItem:
+    named = {"name": "name", "in": "path", "required": True, "schema": {"enum": list(intake.lists)}}
+    operation = _code_list(
+        "readList", "A list of codes that commands of hubs may name, with the words that people read"
+    )
+    operation["responses"] |= _responses(_problems(404))
+    return {"get": operation | {"parameters": [named]}}
+
+
+def _code_list(operation_id: str, summary: str) -> Schema:
+    responses = _responses({200: {"application/json": ref("code-list")}, 304: {}}, "ETag")
+    responses |= _responses(_problems(401, 429))
+    return {"operationId": operation_id, "summary": summary, "security": [{"partner": []}], "responses": responses}
 
 
 def _document() -> PathItem:
