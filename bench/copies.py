@@ -6,7 +6,7 @@ Bytes (messages, values of events) are copied unchanged.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +45,10 @@ class CopiedRow:
     values: Sequence[Any]
 
 
-async def rows_of(connection: Any, person_key: str, reference: str, only: Sequence[str] = ()) -> list[CopiedRow]:
-    """Return all rows of a person with this referral; `only`: those of these tables, and of an outbox only what is not published.
+async def rows_of(
+    connection: Any, person_key: str, reference: str, only: Mapping[str, str] | None = None
+) -> list[CopiedRow]:
+    """Return all rows of a person with this referral, or `only` those of some tables, each with a condition of SQL.
 
     Raises NotCopied.
     """
@@ -57,9 +59,9 @@ async def rows_of(connection: Any, person_key: str, reference: str, only: Sequen
         found = next((name for name in ("person_key", "reference") if name in names), None)
         if found is None or (only and table not in only):
             continue
-        unpublished = " and published_at is null" if only and "published_at" in names else ""
+        condition = (only or {}).get(table, "true")
         selected = ", ".join(_selected(column) for column in columns)
-        query = f"select {selected} from {table} where {found} = $1{unpublished}"  # noqa: S608 - names of our tables
+        query = f"select {selected} from {table} where {found} = $1 and {condition}"  # noqa: S608 - names of our tables
         of_person = await connection.fetch(query, person_key if found == "person_key" else reference)
         unique = await connection.fetch(UNIQUE_INDEXES, table)
         rows += [_copied(table, columns, unique, row) for row in of_person]

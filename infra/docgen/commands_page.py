@@ -39,12 +39,12 @@ def generated() -> str:
 
 def changes() -> Mapping[tuple[CaseStatus, CaseStatus], list[type[Command]]]:
     """Return the commands that change a status into another one, by the two."""
-    found: dict[tuple[CaseStatus, CaseStatus], list[type[Command]]] = defaultdict(list)
+    edges: dict[tuple[CaseStatus, CaseStatus], list[type[Command]]] = defaultdict(list)
     for command, rule in RULES.items():
         for before in rule.statuses:
             if rule.status and rule.status is not before and before in rule.changes_from:
-                found[before, rule.status].append(command)
-    return found
+                edges[before, rule.status].append(command)
+    return edges
 
 
 def name(command: type[Command]) -> str:
@@ -82,7 +82,7 @@ def _effect(command_and_rule: tuple[type[Command], CommandRule]) -> tuple[str, .
 
 
 def _status(rule: CommandRule) -> str:
-    if rule.moves:
+    if rule.changes_hub:
         return "`requested` at the other hub"
     if rule.ends:
         return f"unchanged; what has no open need is `{rule.ends}`, and the case with its last referral"

@@ -211,16 +211,13 @@ class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         """
         topics = {partition.topic for partition in held}
         self._set_paused((self.paused - set(received)) | topics)
-        consumer = self.consumer()
-        if not topics or consumer is None:
-            return
-        assigned = consumer.assignment()
-        for partition, offset in held.items():
-            if partition in assigned:
-                consumer.seek(partition, offset)
-        consumer.pause(*(partition for partition in assigned if partition.topic in topics))
-        log.error("topics_paused", topics=sorted(topics), seconds=PAUSE_SECONDS)
-        asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._resume, topics)
+        if topics and (consumer := self.consumer()) is not None:
+            log.error("topics_paused", topics=sorted(topics), seconds=PAUSE_SECONDS)
+            assigned = consumer.assignment()
+            for partition in held.keys() & assigned:
+                consumer.seek(partition, held[partition])
+            consumer.pause(*(partition for partition in assigned if partition.topic in topics))
+            asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._resume, topics)
 
     def _resume(self, topics: Collection[str]) -> None:
         """Fetch these topics again: one that still has too many dead letters pauses again."""

@@ -44,12 +44,7 @@ class DeadLetterShare:
 
         Records that only wait behind a dead letter do not count.
         """
-        by_record = {one.record: one for one in letters}
-        outcomes: dict[str, list[bool]] = {}
-        for record in records:
-            letter = by_record.get(record) if by_record else None
-            if letter is None or not letter.waiting:
-                outcomes.setdefault(record.topic, []).append(letter is not None)
+        outcomes = _outcomes(records, letters)
         exceeded = {topic for topic, new in outcomes.items() if any(new) and self._exceeds(topic, new)}
         for topic, new in outcomes.items():
             self._recent[topic].extend(new)
@@ -59,6 +54,17 @@ class DeadLetterShare:
     def _exceeds(self, topic: str, new: list[bool]) -> bool:
         latest = [*self._recent[topic], *new][-max(DEAD_LETTER_SAMPLE, len(new)) :]
         return len(latest) >= DEAD_LETTER_SAMPLE and sum(latest) > self._share * len(latest)
+
+
+def _outcomes(records: Iterable[KafkaRecord], letters: Collection[DeadLetter]) -> dict[str, list[bool]]:
+    """Return by topic whether each record becomes a dead letter; records that wait are left out."""
+    by_record = {one.record: one for one in letters}
+    outcomes: dict[str, list[bool]] = {}
+    for record in records:
+        letter = by_record.get(record) if by_record else None
+        if letter is None or not letter.waiting:
+            outcomes.setdefault(record.topic, []).append(letter is not None)
+    return outcomes
 
 
 async def apply_within_share(

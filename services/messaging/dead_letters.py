@@ -191,10 +191,10 @@ async def unlink(tx: Transaction, schema: str, letters: Collection[LetterId]) ->
     )
     followers = await tx.execute(
         text(f"""
-            select follower.person_key, follower.id from {schema}.dead_letter as follower
-            join unnest(cast(:keys as text[]), cast(:ids as bigint[])) as given (key, given_id)
-              on follower.person_key = given.key and follower.behind = given.given_id
-            where follower.resolved_at is null"""),  # noqa: S608 - schema names are constants
+            select follower.person_key, follower.id
+            from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as given (key, given_id) cross join lateral (
+                select person_key, id from {schema}.dead_letter
+                where person_key = given.key and behind = given.given_id and resolved_at is null offset 0) as follower"""),  # noqa: S608 - schema names are constants
         _named(letters),
     )
     await _point(tx, schema, {(row.person_key, row.id) for row in followers})
@@ -203,19 +203,20 @@ async def unlink(tx: Transaction, schema: str, letters: Collection[LetterId]) ->
 async def _point(tx: Transaction, schema: str, letters: Collection[LetterId]) -> None:
     """Let these dead letters point to the last earlier one of their groups."""
     if letters:
-        await tx.execute(
-            text(f"""
-                update {schema}.dead_letter as pointing set behind = (
-                    select max(earlier.dead_letter_id)
-                    from unnest(array[pointing.message_group] || pointing.other_groups) as own cross join lateral (
-                        select dead_letter_id from {schema}.dead_letter_group as held
-                        where held.person_key = pointing.person_key and held.message_group = own
-                          and held.dead_letter_id < pointing.id
-                        order by dead_letter_id desc limit 1) as earlier)
-                from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as given (key, given_id)
-                where pointing.person_key = given.key and pointing.id = given.given_id"""),  # noqa: S608 - schema names are constants
-            _named(sorted(letters)),
-        )
+        await tx.execute(_set_behind(schema), _named(sorted(letters)))
+
+
+def _set_behind(schema: str) -> TextClause:
+    return text(f"""
+        update {schema}.dead_letter as pointing set behind = (
+            select max(earlier.dead_letter_id)
+            from unnest(array[pointing.message_group] || pointing.other_groups) as own cross join lateral (
+                select dead_letter_id from {schema}.dead_letter_group as held
+                where held.person_key = pointing.person_key and held.message_group = own
+                  and held.dead_letter_id < pointing.id
+                order by dead_letter_id desc limit 1) as earlier)
+        from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as given (key, given_id)
+        where pointing.person_key = given.key and pointing.id = given.given_id""")  # noqa: S608 - schema names are constants
 
 
 def _these(schema: str) -> str:

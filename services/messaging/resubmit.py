@@ -76,11 +76,11 @@ async def take(tx: Transaction, schema: str, rows: Sequence[ReleasableLetter]) -
     await dead_letters.lock_groups(tx, schema, (row.person_key for row in rows))
     result = await tx.execute(
         text(f"""
-            select parked.id, (select max(id) from {schema}.dead_letter_edit
-                               where dead_letter_edit.person_key = parked.person_key and dead_letter_id = parked.id) as edit
-            from {schema}.dead_letter as parked
-            where (parked.person_key, parked.id) in (
-                select * from unnest(cast(:keys as text[]), cast(:ids as bigint[]))) and {_MAY_GO}"""),  # noqa: S608 - schema names are constants
+            select one.id, (select max(id) from {schema}.dead_letter_edit
+                            where dead_letter_edit.person_key = given.key and dead_letter_id = one.id) as edit
+            from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as given (key, given_id) cross join lateral (
+                select id from {schema}.dead_letter as parked
+                where parked.person_key = given.key and parked.id = given.given_id and {_MAY_GO} offset 0) as one"""),  # noqa: S608 - schema names are constants
         _named(rows),
     )
     unchanged = {(row.id, row.edit) for row in result}
@@ -105,11 +105,20 @@ async def resolve(tx: Transaction, schema: str, rows: Collection[ReleasableLette
     )
     repeats = await tx.execute(
         text(f"""
+            with repeats as materialized (
+                select distinct again.person_key, again.id
+                from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as done (key, done_id)
+                cross join lateral (
+                    select topic, event_id, content from {schema}.dead_letter
+                    where person_key = done.key and id = done.done_id offset 0) as parked
+                cross join lateral (
+                    select person_key, id, resolved_at from {schema}.dead_letter
+                    where person_key = done.key and topic = parked.topic and event_id = parked.event_id
+                      and content = parked.content offset 0) as again
+                where again.resolved_at is null
+            )
             update {schema}.dead_letter as again set resolved_at = clock_timestamp(), resolution = 'duplicate'
-            from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as done (key, done_id)
-            join {schema}.dead_letter as parked on parked.person_key = done.key and parked.id = done.done_id
-            where again.person_key = parked.person_key and again.topic = parked.topic and again.resolved_at is null
-              and again.event_id = parked.event_id and again.content = parked.content
+            from repeats where again.person_key = repeats.person_key and again.id = repeats.id
             returning again.person_key, again.id"""),  # noqa: S608 - schema names are constants
         _named(rows),
     )

@@ -204,23 +204,25 @@ def _invalid(record: KafkaRecord, error: Undecodable) -> Input | Unreadable:
     key = _person_key(fields.get("person_key"), record)
     if key == UNKNOWN:
         return Unreadable(record, error.reason, key, _own_group(record))
-    case = fields.get("case_id")
-    command_id = (dead_letters.event_id(record) or "").strip() or None
-    data = CommandRefused(
+    data = _refusal(record, key, fields.get("case_id"), error)
+    digest = hashlib.sha256(repr((store.own_headers(record), record.value)).encode()).hexdigest()
+    conversation = dead_letters.correlation_id(record) or data.command_id or digest
+    event = Event(
+        id=f"invalid-{digest}", source=SOURCE, time=_NO_TIME, person_key=key, correlation_id=conversation, data=data
+    )
+    return Input(record, event, key, _own_group(record))
+
+
+def _refusal(record: KafkaRecord, key: PersonKey, case: Any, error: Undecodable) -> CommandRefused:
+    return CommandRefused(
         case_id=CaseId(case) if isinstance(case, str) and _is_id(case) else None,
         person_key=key,
-        command_id=command_id,
+        command_id=(dead_letters.event_id(record) or "").strip() or None,
         command=next((kind.decode() for name, kind in record.headers if name == "ce_type" and kind in _TYPES), None),
         reason="invalid",
         explanation="The command is not valid: see places. Send it again, corrected; no other command waits for it.",
         places=error.issues,
     )
-    digest = hashlib.sha256(repr((store.own_headers(record), record.value)).encode()).hexdigest()
-    conversation = dead_letters.correlation_id(record) or command_id or digest
-    event = Event(
-        id=f"invalid-{digest}", source=SOURCE, time=_NO_TIME, person_key=key, correlation_id=conversation, data=data
-    )
-    return Input(record, event, key, _own_group(record))
 
 
 _TYPES = frozenset(kind.encode() for kind in COMMANDS)

@@ -103,7 +103,7 @@ def _sought(inputs: Sequence[Input]) -> dict[str, list[Any]]:
 
 _FIND = text("""
     with sought as (
-        select given.key, given.description, given.most, coalesce(known.person_no, 0) as first_person
+        select distinct given.key, given.description, given.most, coalesce(known.person_no, 0) as first_person
         from unnest(cast(:described_keys as text[]), cast(:described_references as text[]), cast(:descriptions as text[]),
                     cast(:limits as integer[])) as given (key, reference, description, most)
         left join router.referral as known on known.person_key = given.key and known.reference = given.reference
@@ -197,9 +197,10 @@ _READ = text("""
         person.state::text as state
     from concerned join router.person as person on person.person_key = concerned.key and person.person_no = concerned.number
     union all
-    select "case".person_key, "case".person_no, "case".case_id, null, null, "case".tally::text, "case".state::text
-    from concerned join router."case" as "case" on "case".person_key = concerned.key and "case".person_no = concerned.number
-    where "case".ended_at is null
+    select open.person_key, open.person_no, open.case_id, null, null, open.tally::text, open.state::text
+    from concerned cross join lateral (
+        select * from router."case"
+        where person_key = concerned.key and person_no = concerned.number and ended_at is null offset 0) as open
     union all
     select person_key, person_no, case_id, null, null, tally::text, state::text from named where ended_at is not null""")
 
@@ -239,7 +240,7 @@ def _lacking(state: PersonAggregate) -> Iterator[tuple[CaseId, Category]]:
 
 
 _FIRST_OPEN = text("""
-    select referral.person_key, referral.category, referral.state::text as state
+    select given.key as person_key, referral.category, referral.state::text as state
     from unnest(cast(:keys as text[]), cast(:cases as text[]), cast(:categories as text[]), cast(:rooms as integer[]))
         as given (key, "case", category, room)
     cross join lateral (
@@ -255,4 +256,6 @@ _FIRST_OPEN = text("""
          where person_key = given.key and case_id = given."case" and category = given.category and admitted_on is not null
          order by admitted_on desc, reference limit given.room + 1)
     ) as first
-    join router.referral as referral on referral.person_key = given.key and referral.reference = first.reference""")
+    cross join lateral (
+        select category, state from router.referral
+        where person_key = given.key and reference = first.reference offset 0) as referral""")

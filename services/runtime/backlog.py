@@ -195,7 +195,7 @@ class BacklogMonitor:
         result = await connection.execute(
             text(f"""
                 select reason, count(*) from (
-                    select reason from {self._schema}.dead_letter where resolved_at is null limit {ROW_COUNT_LIMIT}
+                    select reason from {self._schema}.dead_letter where resolved_at is null order by id limit {ROW_COUNT_LIMIT}
                 ) as counted group by reason""")  # noqa: S608 - the schema is a constant
         )
         kinds: Counter[str] = Counter()

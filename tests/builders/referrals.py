@@ -138,11 +138,11 @@ def a_bradgate_referral(*services: ServiceCode, **given: Any) -> Referral:
 
 
 def a_huge_referral() -> Referral:
-    """Return a referral that is larger than any that intake accepts: an event with it does not fit on a topic."""
+    """Return a referral of the largest size: an event to a hub with it does not fit on a topic."""
     services = [offer.service for offer in DIRECTORY.services]
     return a_referral(
-        needs=tuple(HousingNeed(service=service, text="x" * 10_000) for service in services),
-        risk_flags=tuple(RiskFlag(code="SG", text="y" * 10_000) for _ in range(90)),
+        needs=tuple(HousingNeed(service=service, text="€" * 10_000) for service in services),
+        risk_flags=tuple(RiskFlag(code="SG", text="€" * 10_000) for _ in range(30)),
     )
 
 

@@ -102,7 +102,7 @@ async def test_a_cancel_by_a_ward_over_mllp_returns_the_case_to_the_home_hub_and
     home = await hub.until(lambda h: h.held(practice, "melton"))
     assert (home.position["holder"], home.position["status"]) == ("melton", "requested")
     await hub.until(lambda h: h.cases[WARDS, home.id].role == "former")
-    await hub.until(lambda h: "contact-held" in h.kinds["melton", home.id])
+    await hub.until(lambda h: "task-raised" in h.kinds["melton", home.id])
     assert home.position["check_before_contact"]
     await accepted(hub, home)
     await hub.does(home, "book")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operations import corrections, dead_letters, queries, trace
@@ -420,6 +421,10 @@ async def test_duplicates_of_a_discarded_record_are_discarded_with_it(engine: As
 async def test_trace_lists_dead_letters_and_their_resolution(engine: AsyncEngine) -> None:
     found = await parked(engine, a_record(cancelled(GP)), a_record(received(GP, a_referral())))
     await discard(engine, found[:1])
+    async with engine.begin() as tx:  # what intake stored of it
+        columns = "partner, referral_id, reference, person_key, first_at, last_at"
+        query = f"insert into intake.referral ({columns}) values ('p', 'r', :reference, :key, now(), now())"
+        await tx.execute(text(query), {"reference": GP, "key": KEY})
     steps = await trace.path(engine.url.render_as_string(hide_password=False), GP)
     told = [
         (step.what, step.detail.split("; ")[-1].split(" ")[0]) for step in steps if step.place == "router dead letters"

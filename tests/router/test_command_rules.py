@@ -235,7 +235,7 @@ def test_a_command_does_to_the_hubs_part_what_its_rule_says(command: type[Comman
         before, after = one.before.part, one.after.part
         first = next(e for e in one.decision.emitted if isinstance(e, EmittedEvent) and e.hubs)
         assert isinstance(first.data, rule.events)
-        if rule.moves:
+        if rule.changes_hub:
             home = one.after.case.home
             assert (home.hub, home.status, home.accepted) == ("melton", CaseStatus.REQUESTED, False)
             seen.add(home.business_status)
@@ -254,7 +254,7 @@ def test_the_diagram_has_every_change_of_status_that_commands_cause() -> None:
     found = defaultdict(set)
     for one in explored():
         rule = RULES[one.command]
-        if one.before.role == "holder" and not one.refused and not rule.moves and not rule.ends:
+        if one.before.role == "holder" and not one.refused and not rule.changes_hub and not rule.ends:
             before, after = one.before.part.status, one.after.part.status
             if before is not after and one.command is not MarkRead:
                 found[before, after].add(one.command)

@@ -91,13 +91,13 @@ class Played:
         known = list(self.state.referrals)
         match self.random.choices(["new", "update", "cancel", "command"], [60, 17, 11, 12])[0] if known else "new":
             case "new":
-                self._message(received(Reference(f"LB-{self.random.randrange(10**6):06}"), self._referral()))
+                self.send(received(Reference(f"LB-{self.random.randrange(10**6):06}"), self._referral()))
             case "update":
                 one = self.state.referrals[self.random.choice(known)]
-                self._message(updated(one.reference, self._referral(), version=one.version + 1))
+                self.send(updated(one.reference, self._referral(), version=one.version + 1))
             case "cancel":
                 one = self.state.referrals[self.random.choice(known)]
-                self._message(cancelled(one.reference, version=one.version + 1))
+                self.send(cancelled(one.reference, version=one.version + 1))
             case _:
                 self._command()
 
@@ -126,7 +126,7 @@ class Played:
             else a_bradgate_referral()
         )
 
-    def _message(self, data: Any) -> None:
+    def send(self, data: Any) -> None:
         one = an_event(data, key=self.state.person_key)
         self._take(lifecycle.apply(self.state, data, one.correlation_id, self._context), one, REFERRAL_EVENT)
 
@@ -197,6 +197,25 @@ async def test_decisions_on_a_part_are_those_on_everything(engine: AsyncEngine) 
 
     for story in stories:
         await assert_stored(engine, story)
+
+
+@pytest.mark.usefixtures("only_the_first")
+async def test_a_batch_that_ends_the_first_referrals_finds_the_next(engine: AsyncEngine) -> None:
+    story = Played(PersonAggregate.empty(PersonKey(keys(1)[0])), random.Random(1), wards=0)
+    for number in range(12):
+        dates = {"referred_on": date(2026, 11, 20 - number)}
+        community = a_referral(postcode=AT_CHARNWOOD if number % 2 else AT_BLABY, **dates)
+        ward = a_ward_referral(hospital=HospitalStay(site="LRI", admitted_on=date(2026, 11, 1 + number % 5)), **dates)
+        story.send(received(Reference(f"LB-A{number:02}"), community))
+        story.send(received(Reference(f"LB-B{number:02}"), ward))
+    await apply(engine, *story.records)
+    before = len(story.records)
+    for one in ("LB-A00", "LB-A01", "LB-A02", "LB-A11", "LB-A10", "LB-B00", "LB-B01", "LB-B04", "LB-B09", "LB-B11"):
+        story.send(cancelled(Reference(one)))
+    story.send(updated(Reference("LB-A05"), a_referral(priority="urgent")))
+    await apply(engine, *story.records[before:])
+
+    await assert_stored(engine, story)
 
 
 def batches(queues: Sequence[list[KafkaRecord]]) -> list[list[KafkaRecord]]:

@@ -102,12 +102,12 @@ class _Story:
         """Send a command with the hub's latest version, or the one before."""
         case = next(case for case in self.state.cases.values() if hub in case.cursors)
         version = case.cursors[hub].version - older
-        given = command(case_id=case.case_id, person_key=KEY, expected_version=version, **data)
-        sent = SentCommand(self.state, hub, given)
-        self._keep(topics.hub_command(hub), f"/hub/{hub}/housing-system", given, causation_id=self.last[hub])
+        data_of_command = command(case_id=case.case_id, person_key=KEY, expected_version=version, **data)
+        sent = SentCommand(self.state, hub, data_of_command)
+        self._keep(topics.hub_command(hub), f"/hub/{hub}/housing-system", data_of_command, causation_id=self.last[hub])
         if not older:
             self.commands.setdefault(command, sent)
-        self._apply(sent.decided(self.context), id_of(given))
+        self._apply(sent.decided(self.context), id_of(data_of_command))
         return self
 
     def _apply(self, decision: CaseDecision, cause: str) -> None:
@@ -154,13 +154,13 @@ def id_of(data: EventData) -> str:
 @cache
 def messages() -> Mapping[str, Schema]:
     """Return the example of every type: topic, key, headers and value."""
-    found: dict[str, Schema] = {}
+    by_type: dict[str, Schema] = {}
     for story in stories():
         for name, message in story.messages.items():
-            found.setdefault(name, message)
+            by_type.setdefault(name, message)
     for data in _feedback():
-        found[data.TYPE] = _message(topics.FEEDBACK_EVENT, NOTIFIER, data)
-    return dict(sorted(found.items()))
+        by_type[data.TYPE] = _message(topics.FEEDBACK_EVENT, NOTIFIER, data)
+    return dict(sorted(by_type.items()))
 
 
 @cache

@@ -75,11 +75,11 @@ def _with_codes(definitions: Schema, commands: set[str]) -> Schema:
 
 def _reached(definitions: Schema, names: set[str]) -> set[str]:
     """Return these definitions and all that they refer to."""
-    found: set[str] = set()
-    while names := names - found:
-        found |= names
+    reached: set[str] = set()
+    while names := names - reached:
+        reached |= names
         names = {other for name in names for other in _referenced(definitions[name])}
-    return found
+    return reached
 
 
 def _nodes(definitions: Schema, name: str) -> Iterator[Schema]:

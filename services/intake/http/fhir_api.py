@@ -147,8 +147,10 @@ async def _referral(request: Request, partner: Partner, name: ReferralName) -> d
 @authenticated
 async def message_definitions(request: Request, _: Partner) -> ProtocolResponse:
     """Handle GET /fhir/MessageDefinition, all or by `context`."""
-    found = conformance.message_definitions(request.app.state.intake.service_ids, request.query_params.get("context"))
-    return ProtocolResponse(200, conformance.searchset(_base(request), found))
+    definitions = conformance.message_definitions(
+        request.app.state.intake.service_ids, request.query_params.get("context")
+    )
+    return ProtocolResponse(200, conformance.searchset(_base(request), definitions))
 
 
 @authenticated
@@ -162,8 +164,8 @@ async def message_definition(request: Request, _: Partner) -> ProtocolResponse:
 async def code_systems(request: Request, _: Partner) -> ProtocolResponse:
     """Handle GET /fhir/CodeSystem, all or by `url`."""
     url = request.query_params.get("url")
-    found = [conformance.code_system(*one) for one in request.app.state.intake.code_systems.items()]
-    matching = [one for one in found if url in (None, one["url"])]
+    systems = [conformance.code_system(*one) for one in request.app.state.intake.code_systems.items()]
+    matching = [one for one in systems if url in (None, one["url"])]
     return ProtocolResponse(200, conformance.searchset(_base(request), matching))
 
 

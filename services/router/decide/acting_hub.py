@@ -84,15 +84,15 @@ def _reason_to_reject(
     case: CaseRecord, cursor: HubCursor, command: HubCommand, rule: CommandRule
 ) -> CommandRejection | None:
     if cursor.role == "former":
-        return _refusal(cursor, "not-permitted", _LEFT)
+        return _rejection(cursor, "not-permitted", _LEFT)
     if case.ended:
-        return _refusal(cursor, "impossible", "The case has ended. Send a new referral for a new need.")
+        return _rejection(cursor, "impossible", "The case has ended. Send a new referral for a new need.")
     if rule.needs_latest and command.expected_version < cursor.min_expected_version:
-        return _refusal(cursor, "stale", _STALE)
+        return _rejection(cursor, "stale", _STALE)
     if command.expected_version > cursor.version:
-        return _refusal(cursor, "impossible", _NEVER_SENT)
+        return _rejection(cursor, "impossible", _NEVER_SENT)
     if cursor.role not in rule.roles:
-        return _refusal(cursor, "not-permitted", _NOT_THE_HOLDER)
+        return _rejection(cursor, "not-permitted", _NOT_THE_HOLDER)
     return None
 
 
@@ -102,13 +102,13 @@ _NEVER_SENT = "expected_version is higher than the hub_version of the latest eve
 _NOT_THE_HOLDER = "Another hub holds the case. Until this hub is the holder, it can only assess, record, mark as read, and report a death."
 
 
-def _refusal(cursor: HubCursor, reason: RejectionReason, explanation: str) -> CommandRejection:
+def _rejection(cursor: HubCursor, reason: RejectionReason, explanation: str) -> CommandRejection:
     return CommandRejection(reason, explanation, cursor.version)
 
 
 def reject(acting: ActingHub, reason: RejectionReason, explanation: str) -> CommandRejection:
     """Return a refusal with the current version of the case for this hub."""
-    return _refusal(acting.case.cursors[acting.hub.id], reason, explanation)
+    return _rejection(acting.case.cursors[acting.hub.id], reason, explanation)
 
 
 def not_accepted(acting: ActingHub) -> CommandRejection | None:

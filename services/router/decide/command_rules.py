@@ -78,13 +78,13 @@ class CommandRule:
     """Business statuses that it may set; none: unchanged."""
     ends: CaseStatus | None = None
     """Status of the needs that it ends, and of the case if none is left."""
-    moves: bool = False
+    changes_hub: bool = False
     """The case goes to another hub, which has not accepted it."""
     conditions: str = ""
     """Further conditions, as on the page."""
 
 
-_PLACES = (BusinessStatus.AWAITING_HUB, BusinessStatus.TRIAGE)
+_AT_NEW_HUB = (BusinessStatus.AWAITING_HUB, BusinessStatus.TRIAGE)
 _RECORDED = (
     BusinessStatus.NO_CONTACT,
     BusinessStatus.INTERVENTION_COMPLETED,
@@ -111,8 +111,8 @@ RULES: Mapping[type[Command], CommandRule] = MappingProxyType(
             kinds=("triage", "hospital"),
             needs_latest=True,
             waits_for_reading=True,
-            business_status=_PLACES,
-            moves=True,
+            business_status=_AT_NEW_HUB,
+            changes_hub=True,
             conditions="triage: to another hub; to a hospital team only a stay that waits for triage; to an authority outside the county "
             "it returns every referral. Hospital team: names the home hub, which holds the case after the stay, until that hub accepts",
         ),
@@ -120,8 +120,8 @@ RULES: Mapping[type[Command], CommandRule] = MappingProxyType(
             events=(CaseTransferred,),
             needs_latest=True,
             waits_for_reading=True,
-            business_status=_PLACES,
-            moves=True,
+            business_status=_AT_NEW_HUB,
+            changes_hub=True,
             conditions="to another hub; to a hospital team only from another one. From a hospital team it ends the stay",
         ),
         Hold: CommandRule(

@@ -1,7 +1,7 @@
 """Check the evidence of a run against I1 to I10, without I/O and code of the services; the rules are those of docs/architecture.md.
 
-The invariants of feedback (I5) are in feedback_invariants.py, those of bounded work (I9) in bound_invariants.py, that of hubs' topics
-(I10) in hub_topics.py.
+The invariants of feedback (I5) are in feedback_invariants.py, those of bounded work (I9) in bound_invariants.py,
+that of hubs' topics (I10) in hub_topics.py.
 """
 
 from collections import Counter, defaultdict

@@ -195,6 +195,14 @@ async def unpublished_to(probe: Probe, topic: str) -> int:
     return int(row["rows"])
 
 
+async def unpublished_of(probe: Probe, person_key: str) -> int:
+    """Count the router's outbox rows about a person that are not published."""
+    [row] = await probe.fetch(
+        "select count(*) as rows from router.outbox where published_at is null and person_key = $1", person_key
+    )
+    return int(row["rows"])
+
+
 # ---- notifier ---------------------------------------------------------------------------------------------------------
 
 

@@ -51,10 +51,9 @@ class Load:
         await self.senders.send(dataclasses.replace(sent, body=body, row=rows[0].reference, other_rows=others))
 
     def answered(self, rows: Sequence[Row]) -> list[str]:
-        """Return our references of the rows that were answered with one."""
-        own = {row.reference for row in rows}
-        answers = [answer for answer in self.senders.history.answers if answer.message.row in own]
-        return [answer.reference for answer in answers if answer.reference]
+        """Return our references of the rows that were answered with one, in their order."""
+        answers = {answer.message.row: answer.reference for answer in self.senders.history.answers}
+        return [reference for row in rows if (reference := answers.get(row.reference))]
 
     async def send_bars(self, practice: str, ods: str, count: int, *about: object) -> None:
         """Send referrals of a practice, each for another person without an NHS number."""

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from types import MappingProxyType
 
 from aiokafka import AIOKafkaProducer
@@ -16,10 +17,11 @@ from aiokafka.errors import KafkaError
 
 from infra.partner_simulators.hub import OutgoingCommand, ScriptStep, SimulatedCase, command
 from tests.chaos.harness import db_probe
-from tests.chaos.harness.cluster import Cluster
+from tests.chaos.harness.cluster import SERVICES, Cluster
 from tests.chaos.harness.history import History, MalformedCommand, SentCommand
 from tests.chaos.harness.injection import Injection
 from tests.chaos.harness.load import FIRST_OF_LOAD, many_persons, one_number
+from tests.chaos.harness.service_faults import RollingRestart
 from tests.chaos.harness.sinks import Endpoint
 from tests.chaos.harness.workload import COUNCILS
 
@@ -91,7 +93,7 @@ class HotKey(OfLoad):
     When all are decided, the holder accepts the case, and transfers it with all of its referrals to another hub.
     """
 
-    ROWS = 300
+    ROWS = 400
     TO = "blaby"
     what_it_met = "referrals under one NHS number"
 
@@ -111,32 +113,31 @@ class HotKey(OfLoad):
             await self._transfer(cluster, history, references[0])
 
     async def _transfer(self, cluster: Cluster, history: History, reference: str) -> None:
-        hubs = cluster.hubs
         for step in (ScriptStep("accept"), ScriptStep("transfer", self.TO)):
             case = await self._held(cluster, reference)
             if case is None:
                 return
             send = command(case, step, {})
             history.commands.append(SentCommand(FIRST_OF_LOAD, 0, step.name, send.id, case.hub, case.id))
-            await hubs.send(case, send)
+            await cluster.hubs.send(case, send)
             await self.is_applied(cluster, send, BEHIND_SECONDS)
+        if await self._held(cluster, reference, at=self.TO):
+            await self.load.until(partial(self._is_published, cluster, reference), "the publication of a hot key")
 
-        async def has_moved() -> bool:
-            held = hubs.holding(reference)
-            return held is not None and held.hub == self.TO
-
-        await self.load.until(has_moved, "the transfer of a case with many referrals")
-
-    async def _held(self, cluster: Cluster, reference: str) -> SimulatedCase | None:
-        """Return the case at its holder, when the hubs have received everything about it."""
+    async def _held(self, cluster: Cluster, reference: str, at: str = "") -> SimulatedCase | None:
+        """Return the case at its holder (`at`: only there), when the hubs have received everything about it."""
 
         async def is_there() -> bool:
             held = cluster.hubs.holding(reference)
-            return held is not None and await self._has_received(cluster, held)
+            return held is not None and at in ("", held.hub) and await self._has_received(cluster, held)
 
         if await self.load.until(is_there, "the events of a case with many referrals"):
             return cluster.hubs.holding(reference)
         return None
+
+    async def _is_published(self, cluster: Cluster, reference: str) -> bool:
+        held = cluster.hubs.holding(reference)
+        return held is not None and await db_probe.unpublished_of(cluster.probe, held.person_key) == 0
 
     async def _has_received(self, cluster: Cluster, case: SimulatedCase) -> bool:
         events = await db_probe.events_for_hubs(cluster.probe, [case.person_key])
@@ -324,7 +325,7 @@ class MalformedCommands(OfLoad):
 class Flood(OfLoad):
     """Send many records that name nobody on one hub's topic: the router reads that topic no further, and every other one.
 
-    Afterwards they are deleted, as the hub's operator would, and what comes next is read.
+    Afterwards they are deleted and the routers restarted, as an operator would, and what comes next is read.
     """
 
     ROWS = 150
@@ -362,11 +363,18 @@ class Flood(OfLoad):
     async def end(self, cluster: Cluster, history: History) -> None:
         self._watching.cancel()
         await asyncio.gather(self._watching, return_exceptions=True)
+        await self._repair(cluster, history)
+
+    async def _repair(self, cluster: Cluster, history: History) -> None:
+        """Delete the records, and restart the routers one after the other: what is left of the records in their memory goes with it."""
         while True:
             with contextlib.suppress(KafkaError, OSError):
                 await self._delete_records(cluster)
-                return
+                break
             await asyncio.sleep(0.3)
+        restart = RollingRestart(replace(self.planned, aim=SERVICES.index("router")), self.load)
+        await restart.begin(cluster, history)
+        await restart.end(cluster, history)
 
     async def _delete_records(self, cluster: Cluster) -> None:
         ends = await cluster.log.ends()

@@ -46,12 +46,12 @@ async def _lag(cluster: Cluster) -> int:
     admin = AIOKafkaAdminClient(bootstrap_servers=cluster.addresses["kafka"])
     await admin.start()
     try:
-        ends = await cluster.log.ends()
+        begins, ends = await cluster.log.begins(), await cluster.log.ends()
         total = 0
         for group in GROUPS:
             committed = await admin.list_consumer_group_offsets(group)
             read = {p for p in ends if _reads(group, p.topic)}
-            total += sum(ends[p] - max(committed[p].offset, 0) if p in committed else ends[p] for p in read)
+            total += sum(ends[p] - max(committed[p].offset if p in committed else 0, begins[p]) for p in read)
         return total
     finally:
         await admin.close()

@@ -204,7 +204,8 @@ def _mutants(found: Sequence[Result]) -> Iterator[str]:
     yield "|---|---|---|"
     for name, mutant in MUTANTS.items():
         of_it = [result for result in of_mutants if result.mutant == name]
-        caught = sorted({violation[:2] for result in of_it for violation in result.violations if violation[0] == "I"})
+        invariants = (violation.partition(":")[0] for result in of_it for violation in result.violations)
+        caught = sorted({name for name in invariants if name[0] == "I"}, key=lambda name: int(name[1:]))
         yield f"| {mutant.guard} | {name} | {', '.join(caught) or ('**missed**' if of_it else 'not run')} |"
     yield ""
 

@@ -185,12 +185,19 @@ class Log:
         while any([await self._consumer.position(partition) < end for partition, end in ends.items()]):
             await asyncio.sleep(0.05)
 
+    async def begins(self) -> dict[TopicPartition, int]:
+        """Return the offsets of the partitions' first records; try again while a broker is unavailable."""
+        return await self._offsets("beginning_offsets")
+
     async def ends(self) -> dict[TopicPartition, int]:
         """Return the end offsets of the partitions; try again while a broker is unavailable."""
+        return await self._offsets("end_offsets")
+
+    async def _offsets(self, which: str) -> dict[TopicPartition, int]:
         while True:
             with contextlib.suppress(KafkaError):
-                ends: dict[TopicPartition, int] = await self._consumer.end_offsets(self._partitions)
-                return ends
+                offsets: dict[TopicPartition, int] = await getattr(self._consumer, which)(self._partitions)
+                return offsets
             await asyncio.sleep(0.3)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from mesh_client import MeshClient
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from schemas.events import Event, ReferralContext
+    from schemas.events import CaseEvent, Event, HubReferral, ReferralContext
     from schemas.referral import Referral
     from services.intake.batch import Batch, PendingMessage, ProtocolResponse
     from services.intake.deduplication import AcceptedMessage, FoundReferral
@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from services.runtime.database import Transaction
 
 T = TypeVar("T")
+E = TypeVar("E", bound="CaseEvent")
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,18 @@ def visit_during_a_hold() -> None:
     deaths.reject_while_held = changed(deaths.reject_while_held, reject_while_held)
 
 
+def no_snapshots() -> None:
+    """Send a hub what fits into one event of a case, and not the snapshots that follow."""
+    from services.router.decide import hub_events
+
+    def with_referrals(event: "E", referrals: "Sequence[HubReferral]") -> "tuple[E, hub_events.Parts]":
+        first, _ = before(event, referrals)
+        return first.model_copy(update={"snapshots": 0}), ()
+
+    before = hub_events.with_referrals
+    hub_events.with_referrals = changed(hub_events.with_referrals, with_referrals)
+
+
 def group_of_every_topic() -> None:
     """Name the group of a command by its case alone, whichever hub sent it."""
     from services.router import consumer
@@ -184,6 +197,17 @@ def group_of_every_topic() -> None:
 
     before = consumer.read_record
     consumer.read_record = read_record
+
+
+def pause_of_every_topic() -> None:
+    """Pause every partition of the consumer if one topic has too many dead letters."""
+    from aiokafka import AIOKafkaConsumer, TopicPartition
+
+    def pause(self: AIOKafkaConsumer, *partitions: TopicPartition) -> None:
+        before(self, *self.assignment())
+
+    before = AIOKafkaConsumer.pause
+    AIOKafkaConsumer.pause = pause
 
 
 # ---- the relay --------------------------------------------------------------------------------------------------------
@@ -431,9 +455,11 @@ MUTANTS = {
     ),
     "skip-locked": Mutant("every", "one relay at a time works on a shard, in order", skip_locked_without_order),
     "moving-cursor": Mutant("intake", "the relay marks published rows, and reads all unmarked rows", moving_cursor),
+    "no-snapshots": Mutant("router", "what does not fit into an event to a hub follows it in snapshots", no_snapshots),
     "group-of-every-topic": Mutant(
         "router", "a record waits for one of its own topic only, whatever case that names", group_of_every_topic
     ),
+    "pause-of-every-topic": Mutant("router", "a topic with too many dead letters pauses alone", pause_of_every_topic),
     "one-queue-of-topics": Mutant(
         "every",
         "the relay reads each topic's rows on their own, and those of a refusing one later",

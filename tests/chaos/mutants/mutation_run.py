@@ -46,5 +46,5 @@ def _run(file: Path, name: str, recorded: RecordedPlan, progress: Progress) -> l
 
 def violated(recorded: RecordedPlan, violations: Iterable[str]) -> list[str]:
     """Return the violated invariants, if one is among them that the plan names."""
-    found = {violation[:2] for violation in violations if violation[0] == "I"}
+    found = {violation.partition(":")[0] for violation in violations if violation[0] == "I"}
     return sorted(found) if found & set(recorded.violates) else []

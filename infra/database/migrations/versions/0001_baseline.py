@@ -121,7 +121,6 @@ INTAKE = (
             ended_at timestamptz,
             primary key (partner, id)
         )""",
-    "create index upload_received on intake.upload (received_at)",
     "create index upload_receiving on intake.upload (partner, received_at) where state = 'receiving'",
     "create index upload_reported on intake.upload (partner, council, received_at) where state = 'reported'",
     """
@@ -373,8 +372,43 @@ NOTIFIER = (
 )
 
 
+# Of two indexes by which a statement reads as many rows, PostgreSQL takes the one that was created last: the primary key.
+PRIMARY_KEYS_LAST = """
+    do $$ declare made record; begin
+        for made in
+            select conrelid::regclass as "table", conname, pg_get_constraintdef(pg_constraint.oid) as definition from pg_constraint
+            where contype = 'p' and connamespace::regnamespace::text in ('intake', 'router', 'notifier')
+              and not exists (select from pg_constraint as other where other.confrelid = pg_constraint.conrelid)
+              and (select count(*) from pg_index where indrelid = conrelid) > 1
+            order by 1
+        loop
+            execute format('alter table %1$s drop constraint %2$I, add constraint %2$I %3$s', made.table, made.conname, made.definition);
+        end loop;
+    end $$"""
+
+
+# One person key may have many rows of a table, and one partner most of it: no plan may count on them to select few rows, neither while the
+# table is empty and has no statistics, nor, for person keys, by the statistics of later. Other columns of the indexes select the rows.
+KEYS_SELECT_LITTLE = """
+    do $$ declare found record; begin
+        for found in
+            select table_schema as schema, table_name as name, column_name as key, column_name = 'person_key' as of_person
+            from information_schema.columns join information_schema.tables using (table_schema, table_name)
+            where table_schema in ('intake', 'router', 'notifier') and table_type = 'BASE TABLE'
+              and column_name in ('person_key', 'partner', 'shard', 'target', 'recipient', 'topic')
+        loop
+            if found.of_person then
+                execute format('alter table %I.%I alter column person_key set (n_distinct = -0.01)', found.schema, found.name);
+            end if;
+            perform pg_restore_attribute_stats('schemaname', found.schema::text, 'relname', found.name::text,
+                'attname', found.key::text, 'inherited', false, 'null_frac', 0.0::real, 'avg_width', 32,
+                'n_distinct', case when found.of_person then -0.01 else 10.0 end::real);
+        end loop;
+    end $$"""
+
+
 def upgrade() -> None:
-    for statement in (*INTAKE, *ROUTER, *NOTIFIER):
+    for statement in (*INTAKE, *ROUTER, *NOTIFIER, PRIMARY_KEYS_LAST, KEYS_SELECT_LITTLE):
         op.execute(statement)
 
 
