@@ -8,7 +8,9 @@ from the case and its version: started again, it repeats a command with the same
 """
 
 import asyncio
+import contextlib
 import json
+import signal
 import sys
 import uuid
 from dataclasses import dataclass, field
@@ -163,5 +165,14 @@ async def main(kafka: str, hub: str, option: str = "") -> None:
         await producer.stop()
 
 
+async def until_stopped(*argv: str) -> None:
+    """Run until SIGINT or SIGTERM."""
+    running = asyncio.create_task(main(*argv))
+    for one in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(one, running.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:4]))
+    asyncio.run(until_stopped(*sys.argv[1:4]))
