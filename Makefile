@@ -6,7 +6,7 @@ SHELL := /bin/bash
 READY := .venv/.ready
 RUN := .venv/bin
 
-.PHONY: help demo up test lint commits check contracts-check bench growth replay-proof chaos field fuzz house lock clean
+.PHONY: help demo up test lint commits check contracts-check clients-check bench growth replay-proof chaos field fuzz house lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,16 +32,27 @@ commits: $(READY) ## Check the subjects of commits
 check: lint commits test ## Run lint, check the commit subjects, then run the tests
 
 CONTRACTS := .cache/contracts-check
+CLIENTS := .cache/clients-check
+define NEEDS_NODE
+for tool in node npm; do command -v $$tool > /dev/null || \
+	  { echo "make $@ needs $$tool on the PATH: Node.js 20.16 or later, with npm" >&2; exit 1; }; done
+endef
 
 contracts-check: $(READY) ## Check the contracts with ajv (strict) and the AsyncAPI parser; needs Node.js 20.16 or later
-	@for tool in node npm; do command -v $$tool > /dev/null || \
-	  { echo "make contracts-check needs $$tool on the PATH: Node.js 20.16 or later, with npm" >&2; exit 1; }; done
+	@$(NEEDS_NODE)
 	@mkdir -p $(CONTRACTS)
 	@cp infra/docgen/contracts/npm/.npmrc infra/docgen/contracts/npm/* $(CONTRACTS)
 	@cd $(CONTRACTS) && npm ci --loglevel=error
 	@rm -rf $(CONTRACTS)/forms
 	@$(RUN)/python -m infra.docgen.contracts --forms $(CONTRACTS)/forms > /dev/null
 	@node $(CONTRACTS)/check.mjs schemas/contracts $(CONTRACTS)/forms
+
+clients-check: $(READY) ## Run the example clients of a hub, in Python and JavaScript, and compare them; needs Node.js 20.16 or later
+	@$(NEEDS_NODE)
+	@mkdir -p $(CLIENTS)
+	@cp examples/connect/.npmrc examples/connect/package*.json examples/connect/hub.mjs $(CLIENTS)
+	@cd $(CLIENTS) && npm ci --loglevel=error
+	@$(RUN)/python -m tests.end_to_end.clients_check $(CLIENTS)/hub.mjs
 
 bench: $(READY) ## Measure the rate, latency and CPU time of referrals; ARGS="--count 2000"
 	@$(RUN)/python -m bench $(ARGS)
@@ -53,6 +64,9 @@ SEEDS ?= ci
 
 chaos: $(READY) ## Inject faults into an installation, and check its guarantees: SEEDS=100, 7..9, ci or mutants
 	@$(RUN)/python -m tests.chaos --seeds $(SEEDS) $(ARGS)
+
+plans: $(READY) ## Explain every statement of the services with 2,000 and 200,000 waiting rows; ARGS=--all prints each
+	@$(RUN)/python -m tests.plans $(ARGS)
 
 field: $(READY) ## Run the field cases on an embedded installation; compare with the committed verdicts
 	@$(RUN)/python -m tests.field $(ARGS)

@@ -1,14 +1,16 @@
 """A hub system's connection: rebuild every case from the hub's topic alone, and accept new cases. Nothing of Lightbulb is imported.
 
 python examples/connect/hub.py KAFKA HUB              for example  127.0.0.1:9092 charnwood
-python examples/connect/hub.py KAFKA HUB --cases      print the cases with their open referrals, and stop
+python examples/connect/hub.py KAFKA HUB --cases      print each case with its open referrals as a line of JSON, and stop
 
 It reads the topic from its beginning at each start, and sends nothing before it has read to the end. The id of a command derives
 from the case and its version: started again, it repeats a command with the same id, which is applied once.
 """
 
 import asyncio
+import contextlib
 import json
+import signal
 import sys
 import uuid
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
-OPEN = ("requested", "accepted", "in-progress", "on-hold")
+ENDED = ("completed", "rejected", "cancelled")
 
 
 @dataclass
@@ -59,16 +61,16 @@ def receive(cases: dict[str, Case], kind: str, data: dict[str, Any]) -> Case:
 def _apply(case: Case, kind: str, data: dict[str, Any]) -> None:
     if kind == "snapshot":
         case.snapshots -= 1
-    else:
+    elif "case" in data:  # a type of a later version may have no position: its number counts
         others = {one["reference"]: one for one in data.get("others", ())}
-        case.role, case.position, case.snapshots = data["role"], data["case"], data.get("snapshots", 0)
-        case.named, case.unnamed = set(others), data["others_count"] - len(others)
+        case.role, case.position, case.snapshots = data.get("role"), data["case"], data.get("snapshots", 0)
+        case.named, case.unnamed = set(others), data.get("others_count", 0) - len(others)
         for reference in others.keys() & case.referrals.keys():
             case.referrals[reference] |= others[reference]
-    for one in data["referrals"]:
+    for one in data.get("referrals", ()):
         case.named.add(one["reference"])
         case.referrals.pop(one["reference"], None)
-        if one["status"] in OPEN:
+        if one["status"] not in ENDED:
             case.referrals[one["reference"]] = one
     if case.snapshots == 0 and case.unnamed == 0:  # all are named: any other has ended, or is not this hub's any more
         case.referrals = {reference: one for reference, one in case.referrals.items() if reference in case.named}
@@ -99,12 +101,14 @@ def headers(hub: str, case: Case) -> list[tuple[str, bytes]]:
 
 
 def take(cases: dict[str, Case], record: ConsumerRecord) -> Case | None:
-    """Print a record and apply it; return its case, None for the refusal of a command."""
+    """Print a record and apply it; return its case, None for a refused command and a type that is not known and has no number."""
     event = {name: value.decode() for name, value in record.headers}
     event_type, data = event["ce_type"], json.loads(record.value)
-    kind = event_type.split(".")[3]
+    kind = event_type.removeprefix("uk.lightbulb.case.").removesuffix(".v1")
     if kind == "command-refused":
-        print(event_type, data.get("case_id"), data["reason"], data["explanation"], flush=True)
+        print(event_type, data.get("case_id"), data["reason"], data["explanation"], *data.get("places", ()), flush=True)
+        return None
+    if "hub_version" not in data:
         return None
     print(event_type, data["case_id"], "version", data["hub_version"], flush=True)
     case = receive(cases, kind, data)
@@ -113,18 +117,14 @@ def take(cases: dict[str, Case], record: ConsumerRecord) -> Case | None:
 
 
 def show(case: Case) -> None:
-    note = "" if case.is_whole else " - events are missing: ask the operators to republish"
-    print(
-        "case",
-        case.id,
-        "version",
-        case.version,
-        case.role,
-        case.position.get("status"),
-        f"{len(case.referrals)} open{note}",
-    )
-    for one in case.referrals.values():
-        print("   ", one["reference"], one["status"], ", ".join(one["open_needs"]), flush=True)
+    shown = {
+        "case_id": case.id,
+        "person_key": case.person_key,
+        "version": case.version,
+        "whole": case.is_whole,
+        "role": case.role,
+    }
+    print(json.dumps(shown | {"case": case.position, "referrals": list(case.referrals.values())}), flush=True)
 
 
 async def follow(consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, hub: str, *, only_show: bool) -> None:
@@ -138,11 +138,11 @@ async def follow(consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, hub: st
             if any([await consumer.position(partition) < end for partition, end in ends.items()]):
                 continue
             at_end, changed = True, list(cases.values())
-            for case in cases.values():
-                show(case)
+            if only_show:
+                for case in cases.values():
+                    show(case)
+                return
             print("read to the end", flush=True)
-        if only_show:
-            return
         for case in filter(None, changed):
             if command := to_accept(case):
                 await producer.send_and_wait(
@@ -165,5 +165,14 @@ async def main(kafka: str, hub: str, option: str = "") -> None:
         await producer.stop()
 
 
+async def until_stopped(*argv: str) -> None:
+    """Run until SIGINT or SIGTERM."""
+    running = asyncio.create_task(main(*argv))
+    for one in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(one, running.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:4]))
+    asyncio.run(until_stopped(*sys.argv[1:4]))

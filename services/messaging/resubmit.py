@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.messaging import dead_letters
@@ -103,27 +103,28 @@ async def resolve(tx: Transaction, schema: str, rows: Collection[ReleasableLette
             where parked.person_key = done.key and parked.id = done.done_id"""),  # noqa: S608 - schema names are constants
         {"resolution": resolution, **_named(rows)},
     )
-    repeats = await tx.execute(
-        text(f"""
-            with repeats as materialized (
-                select distinct again.person_key, again.id
-                from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as done (key, done_id)
-                cross join lateral (
-                    select topic, event_id, content from {schema}.dead_letter
-                    where person_key = done.key and id = done.done_id offset 0) as parked
-                cross join lateral (
-                    select person_key, id, resolved_at from {schema}.dead_letter
-                    where person_key = done.key and topic = parked.topic and event_id = parked.event_id
-                      and content = parked.content offset 0) as again
-                where again.resolved_at is null
-            )
-            update {schema}.dead_letter as again set resolved_at = clock_timestamp(), resolution = 'duplicate'
-            from repeats where again.person_key = repeats.person_key and again.id = repeats.id
-            returning again.person_key, again.id"""),  # noqa: S608 - schema names are constants
-        _named(rows),
-    )
+    repeats = await tx.execute(_close_repeats(schema), _named(rows))
     closed = {*((row.person_key, row.id) for row in rows), *((row.person_key, row.id) for row in repeats)}
     await dead_letters.unlink(tx, schema, closed)
+
+
+def _close_repeats(schema: str) -> TextClause:
+    return text(f"""
+    with repeats as materialized (
+        select distinct again.person_key, again.id
+        from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as done (key, done_id)
+        cross join lateral (
+            select topic, event_id, content from {schema}.dead_letter
+            where person_key = done.key and id = done.done_id offset 0) as parked
+        cross join lateral (
+            select person_key, id, resolved_at from {schema}.dead_letter
+            where person_key = done.key and topic = parked.topic and event_id = parked.event_id
+              and content = parked.content offset 0) as again
+        where again.resolved_at is null
+    )
+    update {schema}.dead_letter as again set resolved_at = clock_timestamp(), resolution = 'duplicate'
+    from repeats where again.person_key = repeats.person_key and again.id = repeats.id
+    returning again.person_key, again.id""")  # noqa: S608 - schema names are constants
 
 
 async def reject_resubmitted(tx: Transaction, schema: str, row: ReleasableLetter, dead_letter: DeadLetter) -> None:

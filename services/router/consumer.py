@@ -109,12 +109,14 @@ class Batches:
 
     async def _apply(self, records: Sequence[KafkaRecord]) -> None:
         """Apply these records in one transaction, or in several if decisions on them take long."""
-        while records:
-            with RecordSpans("apply", records) as spans:
+        size = len(records)
+        while part := records[:size]:
+            with RecordSpans("apply", part) as spans:
                 async with self._engine.begin() as tx:
-                    done = await _Batch(tx, self._directory, self._clock(), spans).run(records, self._share)
+                    done = await _Batch(tx, self._directory, self._clock(), spans).run(part, self._share)
             self._committed()
             records = records[done:]
+            size = size if done == len(part) else 2 * done
 
     async def _refuse(self, record: KafkaRecord, reason: str) -> None:
         """Store a dead letter for a record whose transaction failed permanently."""

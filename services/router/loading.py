@@ -85,15 +85,20 @@ def _room(inputs: Iterable[Input]) -> Counter[PersonKey]:
 def _sought(inputs: Sequence[Input]) -> dict[str, list[Any]]:
     named = sorted({(one.person_key, reference) for one in inputs for reference in _references(one)})
     room = _room(inputs)
-    sought = {
-        (one.person_key, one.event.data.reference, key)
+    whole = [
+        (one.person_key, one.event.data)
         for one in inputs
         if isinstance(one.event.data, ReferralReceived | ReferralUpdated)
-        for key in Description.of(one.event.data.referral.person).keys
+    ]
+    sought = {
+        (person_key, data.reference, key)
+        for person_key, data in whole
+        for key in Description.of(data.referral.person).keys
     }
     return {
         "keys": [key for key, _ in named],
         "references": [reference for _, reference in named],
+        "compared_keys": sorted({person_key for person_key, _ in whole}),
         "described_keys": [key for key, _, _ in sorted(sought)],
         "described_references": [reference for _, reference, _ in sorted(sought)],
         "descriptions": [description for _, _, description in sorted(sought)],
@@ -127,7 +132,7 @@ _FIND = text("""
     union all
     select person.person_key, person.person_no, null, null, null, null, null
     from router.person as person
-    where person.person_key = any(cast(:described_keys as text[])) and not ('does-not-match' = any(person.tracing_reasons))""")
+    where person.person_key = any(cast(:compared_keys as text[])) and not ('does-not-match' = any(person.tracing_reasons))""")
 
 
 # ---- persons and cases ----------------------------------------------------------------------------------------------

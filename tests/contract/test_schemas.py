@@ -13,6 +13,7 @@ from infra.docgen.contracts import __main__ as command
 from infra.docgen.contracts import baseline, files
 from infra.docgen.contracts.json_schemas import CANONICAL, DEFINITIONS, bundle, every_schema, published, schema_id
 from schemas.events import ALL_TYPES, COMMANDS
+from services.runtime.settings import CHECKOUT
 from tests.schemas.contracts import FOLDER, committed, resolved
 
 every_contract = pytest.mark.parametrize("name", published())
@@ -182,11 +183,12 @@ def test_no_contract_names_a_package_registry() -> None:
         assert not re.search(r"pypi|npmjs|maven|registry\.", path.read_text(encoding="utf-8").lower())
 
 
-def test_the_lock_of_the_npm_packages_holds_their_digests_and_no_address() -> None:
-    folder = Path(command.__file__).parent / "npm"
+@pytest.mark.parametrize("folder", [Path(command.__file__).parent / "npm", CHECKOUT / "examples" / "connect"])
+def test_the_lock_of_npm_packages_holds_their_digests_and_no_address(folder: Path) -> None:
     packages = json.loads((folder / "package-lock.json").read_text(encoding="utf-8"))["packages"]
-    wanted = json.loads((folder / "package.json").read_text(encoding="utf-8"))["devDependencies"]
-    assert packages[""]["devDependencies"] == wanted
+    package = json.loads((folder / "package.json").read_text(encoding="utf-8"))
+    [wanted] = [package[kind] for kind in ("dependencies", "devDependencies") if kind in package]
+    assert wanted in (packages[""].get("dependencies"), packages[""].get("devDependencies"))
     assert {name: packages[f"node_modules/{name}"]["version"] for name in wanted} == wanted
     locked = {name: package for name, package in packages.items() if name}
     assert all(package["integrity"].startswith("sha512-") for package in locked.values())

@@ -276,7 +276,10 @@ class Installation:
 
     def events_now(self, *hubs: str) -> list[HubEvent]:
         """Events that are on the topics of these hubs (of all, if none is named) already."""
-        topics = [f"hub.{hub}.case" for hub in hubs or self.hubs]
+        return self.records_now(*(f"hub.{hub}.case" for hub in hubs or self.hubs))
+
+    def records_now(self, *topics: str) -> list[HubEvent]:
+        """Records that are on these topics of hubs already."""
         return [_hub_event(record) for record in asyncio.run(kafka.read(self.kafka, topics, since=self.began))]
 
     def case_at(self, hub: str, reference: str) -> HubCase:
@@ -389,7 +392,7 @@ def _feedback(one: Mapping[str, Any]) -> Feedback:
 def _hub_event(record: Any) -> HubEvent:
     headers = {name: value.decode() for name, value in record.headers}
     kind = headers["ce_type"].removeprefix("uk.lightbulb.case.").removesuffix(".v1")
-    hub = record.topic.removeprefix("hub.").removesuffix(".case")
+    hub = record.topic.split(".")[1]
     key = (record.key or b"").decode()
     return HubEvent(hub, kind, key, headers, json.loads(record.value), record.value)
 

@@ -1,7 +1,7 @@
 """I10: a hub that reads nothing but its topic knows every open referral of its cases that it may see, as it stands."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from examples.connect.hub import Case, receive
@@ -14,10 +14,16 @@ OPEN = ("requested", "accepted", "in-progress", "on-hold")
 
 def cases_are_known_from_topics(e: Evidence) -> Iterator[str]:
     """Check that what the example client rebuilds from each hub's topic is what the hub may see of its cases."""
-    rebuilt = _rebuilt(e)
-    for row in e.cases:
+    return differences(_rebuilt(e), e.cases, e.referrals)
+
+
+def differences(
+    rebuilt: Mapping[tuple[str, str], Case], cases: Iterable[Row], referrals: Sequence[Row]
+) -> Iterator[str]:
+    """Yield where the cases that clients rebuilt, by hub and id, are not what rows of the router's tables let each hub see."""
+    for row in cases:
         case = json.loads(row["state"])
-        records = [json.loads(one["state"]) for one in e.referrals if one["case_id"] == row["case_id"]]
+        records = [json.loads(one["state"]) for one in referrals if one["case_id"] == row["case_id"]]
         for hub, cursor in case.get("cursors", {}).items():
             known = rebuilt.get((hub, row["case_id"]))
             if known is None or not known.is_whole or known.version != cursor["version"]:

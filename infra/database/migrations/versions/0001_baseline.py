@@ -372,13 +372,12 @@ NOTIFIER = (
 )
 
 
-# Of two indexes by which a statement reads as many rows, PostgreSQL takes the one that was created last: the primary key.
+# Of two indexes by which a statement reads as many rows, PostgreSQL takes the one that was created last: by person, the primary key.
 PRIMARY_KEYS_LAST = """
     do $$ declare made record; begin
         for made in
             select conrelid::regclass as "table", conname, pg_get_constraintdef(pg_constraint.oid) as definition from pg_constraint
-            where contype = 'p' and connamespace::regnamespace::text in ('intake', 'router', 'notifier')
-              and not exists (select from pg_constraint as other where other.confrelid = pg_constraint.conrelid)
+            where contype = 'p' and connamespace::regnamespace::text in ('router', 'notifier')
               and (select count(*) from pg_index where indrelid = conrelid) > 1
             order by 1
         loop
