@@ -114,6 +114,7 @@ class Batches:
             with RecordSpans("apply", part) as spans:
                 async with self._engine.begin() as tx:
                     done = await _Batch(tx, self._directory, self._clock(), spans).run(part, self._share)
+            self._share.count_checked()
             self._committed()
             records = records[done:]
             size = size if done == len(part) else 2 * done
@@ -126,6 +127,7 @@ class Batches:
         async with self._engine.begin() as tx:
             await store.lock(tx, [read.person_key])
             await dead_letters.add(tx, SCHEMA, [letter])
+        self._share.count_checked()
 
     async def release(self) -> int:
         """Apply dead letters that were resubmitted or no longer wait; returns how many were tried."""
