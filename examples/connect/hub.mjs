@@ -174,8 +174,8 @@ class Client {
   }
 
   async reachEnd() {
-    this.atEnd = true
     if (!this.listen) return this.finish()
+    this.atEnd = true
     console.log('read to the end')
     for (const state of this.cases.values()) await this.decide(state)
   }

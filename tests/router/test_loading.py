@@ -31,11 +31,12 @@ from schemas.nhs_number import VerificationStatus
 from schemas.referral import HospitalStay, Referral
 from schemas.topics import CASE_EVENT, REFERRAL_EVENT, hub_case, hub_command
 from services.messaging.cloudevents import KafkaRecord, value_of
+from services.router import consumer
 from services.router.decide import aggregate, hub_events, lifecycle
 from services.router.decide.aggregate import PersonAggregate
 from services.router.decide.lifecycle import DecisionContext, EmittedEvent
 from services.router.decide.model import CaseRecord, CaseTally, PersonRecord, ReferralRecord
-from tests.builders.events import NOW, a_record, an_event, cancelled, in_record, received, updated
+from tests.builders.events import NOW, a_record, an_event, broken, cancelled, in_record, received, updated
 from tests.builders.reference_data import AT_BLABY, AT_CHARNWOOD, CHARNWOOD, DIRECTORY, IN_THE_CITY, POSTCODES
 from tests.builders.referrals import (
     FORM,
@@ -271,6 +272,22 @@ async def assert_stored(engine: AsyncEngine, story: Played) -> None:
     assert {one.reference: one for one in records} == state.referrals
     assert tally == [tuple(state.tally)]
     assert sent == story.sent
+
+
+async def test_a_batch_whose_decisions_take_long_is_applied_in_several_transactions(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "DECISION_SECONDS", -1)
+    story = Played(PersonAggregate.empty(PersonKey(keys(1)[0])), random.Random(3), wards=0.3)
+    for _ in range(10):
+        story.play()
+    broken_record = broken(a_record(received(GP, a_referral()), key=keys(2)[1]), b"{}")
+    await apply(engine, *story.records[:6], broken_record, *story.records[4:])
+
+    await assert_stored(engine, story)
+    transactions = await rows(engine, "select count(distinct xmin::text), count(*) from router.input")
+    assert transactions == [(len(story.records), len(story.records))]
+    assert await rows(engine, "select count(*) from router.dead_letter") == [(1,)]
 
 
 # ---- what is read ---------------------------------------------------------------------------------------------------
