@@ -439,7 +439,7 @@ def _show_delays(delays: Sequence[FileDelay]) -> None:
     console.print(table)
     console.print(
         f"wait for rows of one number, as a multiple of that for different numbers: aim at most {AIM},"
-        f" measured {delays[1].typical / delays[0].typical:.2f} (median)",
+        f" measured {delays[1].typical / delays[0].typical:.2f} (median), {max(delays[1].waits) / max(delays[0].waits):.2f} (longest)",
         highlight=False,
         soft_wrap=True,
     )

@@ -38,18 +38,25 @@ class DeadLetterShare:
     def __init__(self, share: float) -> None:
         self._share = share
         self._recent: dict[str, deque[bool]] = defaultdict(lambda: deque(maxlen=DEAD_LETTER_SAMPLE))
+        self._checked: dict[str, list[bool]] = {}
 
     def check(self, records: Iterable[KafkaRecord], letters: Collection[DeadLetter]) -> None:
-        """Add the outcomes of a batch. Raise TooManyDeadLetters if a topic of a dead letter exceeds the share.
+        """Raise TooManyDeadLetters if a topic of a dead letter exceeds the share; else `count_checked` adds the outcomes, once stored.
 
         Records that only wait behind a dead letter do not count.
         """
-        outcomes = _outcomes(records, letters)
-        exceeded = {topic for topic, new in outcomes.items() if any(new) and self._exceeds(topic, new)}
-        for topic, new in outcomes.items():
-            self._recent[topic].extend(new)
+        self._checked = _outcomes(records, letters)
+        exceeded = {topic for topic, new in self._checked.items() if any(new) and self._exceeds(topic, new)}
         if exceeded:
+            self._checked = {topic: self._checked[topic] for topic in exceeded}
+            self.count_checked()  # nothing of it is stored: the topic pauses again until its records are better
             raise TooManyDeadLetters(exceeded)
+
+    def count_checked(self) -> None:
+        """Add the outcomes of the last check. Those of a transaction that fails are not added: its records come again."""
+        for topic, new in self._checked.items():
+            self._recent[topic].extend(new)
+        self._checked = {}
 
     def _exceeds(self, topic: str, new: list[bool]) -> bool:
         latest = [*self._recent[topic], *new][-max(DEAD_LETTER_SAMPLE, len(new)) :]

@@ -86,6 +86,7 @@ class CaseEventConsumer:
             letters = await self._compose(tx, unsettled, new, status.message_groups, spans)
             self._share.check(records, letters.values())
             await dead_letters.add(tx, store.SCHEMA, list(letters.values()))
+        self._share.count_checked()
 
     async def _reapply(self, rows: Sequence[ReleasableLetter]) -> None:
         with RecordSpans("tell", [row.record for row in rows]) as spans:
@@ -161,6 +162,7 @@ class CaseEventConsumer:
         self._share.check([record], [letter])
         async with self._engine.begin() as tx:
             await dead_letters.add(tx, store.SCHEMA, [letter])
+        self._share.count_checked()
 
     async def _reject_resubmitted(self, row: ReleasableLetter, reason: str) -> None:
         async with self._engine.begin() as tx:

@@ -4,8 +4,8 @@ Lock, drop duplicates, load, decide in memory, number, write, and add to the out
 
 A record that cannot be read or decided becomes a dead letter in the same transaction; one that fails in the database, in a
 transaction of its own. Later records of the same referral, or the same hub's later commands for the same case, wait behind it: a
-group never crosses topics. A command that is not valid is refused, and nothing waits for it. A withdrawal of consent waits for nothing
-if its referral is known; what is resubmitted later is then older and changes nothing.
+group never crosses topics. A command that is not valid is refused, and nothing waits for it. A withdrawal of consent waits for nothing,
+except a cancel of a referral that is not known yet; what is resubmitted later is then older and changes nothing.
 """
 
 import asyncio
@@ -114,6 +114,7 @@ class Batches:
             with RecordSpans("apply", part) as spans:
                 async with self._engine.begin() as tx:
                     done = await _Batch(tx, self._directory, self._clock(), spans).run(part, self._share)
+            self._share.count_checked()
             self._committed()
             records = records[done:]
             size = size if done == len(part) else 2 * done
@@ -126,6 +127,7 @@ class Batches:
         async with self._engine.begin() as tx:
             await store.lock(tx, [read.person_key])
             await dead_letters.add(tx, SCHEMA, [letter])
+        self._share.count_checked()
 
     async def release(self) -> int:
         """Apply dead letters that were resubmitted or no longer wait; returns how many were tried."""
@@ -417,12 +419,15 @@ class _Batch:
                 await self._read_postcodes([self.states[key]])
 
     def _waits(self, one: Input) -> bool:
-        """Return whether an input waits behind a dead letter: a withdrawal of consent does so only if its referral is unknown."""
+        """Return whether an input waits behind a dead letter: a withdrawal of consent only if it cancels an unknown referral.
+
+        An update without consent has the whole referral, which ends at once and is sent to no hub.
+        """
         if _message_group(one) not in self.failed and one.record not in self.overtaking:
             return False
         state, data = self.states[one.person_key], one.event.data
         known = data.case_id in state.cases if isinstance(data, Command) else one.message_group in state.referrals
-        return not (known and _withdraws_consent(data))
+        return not (_withdraws_consent(data) and (known or isinstance(data, ReferralUpdated)))
 
     async def _forget(self, one: Input, reason: str, *, waiting: bool = False) -> None:
         """Store an input as a dead letter, and no longer as applied."""

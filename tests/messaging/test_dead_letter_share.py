@@ -37,6 +37,7 @@ def exceeded(share: DeadLetterShare, given: Sequence[KafkaRecord], dead: Sequenc
         share.check(given, dead)
     except TooManyDeadLetters as error:
         return set(error.topics)
+    share.count_checked()
     return set()
 
 
@@ -73,6 +74,17 @@ def test_a_paused_topic_is_applied_again_when_nothing_of_it_fails_and_not_in_sma
     assert exceeded(share, given[:5], []) == set()
 
 
+def test_records_of_a_transaction_that_fails_count_once_when_they_come_again() -> None:
+    share, one = DeadLetterShare(0.5), records("a", 1)
+    for _ in range(2 * DEAD_LETTER_SAMPLE):
+        share.check(one, letters(one))  # and then the commit fails
+    assert exceeded(share, one, letters(one)) == set()
+
+    few, flood = records("a", DEAD_LETTER_SAMPLE - 2), records("b", DEAD_LETTER_SAMPLE)
+    assert exceeded(share, [*few, *flood], letters([*few, *flood])) == {"b"}
+    assert exceeded(share, few, letters(few)) == set()
+
+
 @pytest.mark.parametrize("fault_of_data", [False, True])
 async def test_the_other_topics_of_a_batch_are_applied(fault_of_data: bool) -> None:
     """Also if single transactions fail, so that each record of the topic is refused on its own."""
@@ -84,10 +96,12 @@ async def test_the_other_topics_of_a_batch_are_applied(fault_of_data: bool) -> N
         if fault_of_data and failing:
             raise ZeroDivisionError
         share.check(part, letters(failing))
+        share.count_checked()
         applied.extend(part)
 
     async def refuse(record: KafkaRecord, reason: str) -> None:
         share.check([record], letters([record]))
+        share.count_checked()
         applied.append(record)
 
     assert await apply_within_share(given, act, refuse) == {"a"}

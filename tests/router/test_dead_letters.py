@@ -306,6 +306,21 @@ async def test_a_withdrawal_of_consent_overtakes_a_message_whose_decision_fails_
     assert await events(engine, other) == ["opened", "assigned", "cancelled"]
 
 
+async def test_an_update_without_consent_overtakes_the_first_message_of_its_referral_and_no_hub_receives_it(
+    engine: AsyncEngine,
+) -> None:
+    first = a_record(received(GP, a_referral()))
+    await apply(engine, broken(first, b'{"reference": "LB-GP00-0000-0001"}'), a_record(WITHDRAWALS["update"]))
+    assert await events(engine) == ["opened", "cancelled"]
+    await edit(engine, first)
+    await ask(engine)
+    await release(engine)
+
+    assert await events(engine) == ["opened", "cancelled"]
+    assert await rows(engine, "select count(*) from router.dead_letter where resolved_at is null") == [(0,)]
+    assert await rows(engine, "select distinct target from router.outbox") == [("case.event",)]
+
+
 async def test_a_hubs_cancel_for_withdrawn_consent_waits_behind_nothing(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,10 +63,11 @@ WHEREABOUTS = ("address", "temporary_address", "phone", "email", "other_contact_
 
 def _hidden_whereabouts_at_other_hubs(e: Evidence) -> Iterator[str]:
     """Check that only a holder reads where a person with restricted data lives."""
-    events = {entry.headers.get("ce_id"): entry.data for entry in e.records if entry.topic.endswith(".case")}
-    for entry in e.records:
+    records = [entry for entry in e.records if entry.topic.endswith(".case")]
+    events = {entry.headers.get("ce_id"): entry.data for entry in records}
+    for entry in records:
         event = events.get(entry.data.get("of"), entry.data)
-        if entry.topic.endswith(".case") and event.get("role") != "holder":
+        if event.get("role") != "holder":
             for one in entry.data.get("referrals", ()):
                 person = one["referral"]["person"]
                 restricted = person.get("restricted_access") or event.get("case", {}).get("restricted_access")

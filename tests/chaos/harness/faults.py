@@ -62,6 +62,7 @@ async def _one(cluster: Cluster, fault: Injection, history: History, alone: bool
         await fault.end(cluster, history)
         noted.ended, noted.ended_at = time.monotonic(), datetime.now(UTC)
         noted.met, noted.what = fault.met, fault.what_it_met
+        await fault.repair(cluster, history)
 
 
 FAULTS: Mapping[str, type[Injection]] = {

@@ -35,3 +35,6 @@ class Injection:
     async def begin(self, cluster: Cluster, history: History) -> None: ...
 
     async def end(self, cluster: Cluster, history: History) -> None: ...
+
+    async def repair(self, cluster: Cluster, history: History) -> None:
+        """Do what an operator has to do after the fault has ended."""

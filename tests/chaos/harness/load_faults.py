@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,12 +12,12 @@ from functools import partial
 from types import MappingProxyType
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from infra.partner_simulators.hub import OutgoingCommand, ScriptStep, SimulatedCase, command
-from tests.chaos.harness import db_probe
+from tests.chaos.harness import db_probe, service_faults
 from tests.chaos.harness.cluster import SERVICES, Cluster
 from tests.chaos.harness.history import History, MalformedCommand, SentCommand
 from tests.chaos.harness.injection import Injection
@@ -325,7 +326,7 @@ class MalformedCommands(OfLoad):
 class Flood(OfLoad):
     """Send many records that name nobody on one hub's topic: the router reads that topic no further, and every other one.
 
-    Afterwards they are deleted and the routers restarted, as an operator would, and what comes next is read.
+    Afterwards an operator lets them pass: the routers are restarted with a permitted share of 1, and again when all are dead letters.
     """
 
     ROWS = 150
@@ -343,13 +344,14 @@ class Flood(OfLoad):
         return self.topic
 
     async def begin(self, cluster: Cluster, history: History) -> None:
-        mark = f"flood {uuid.uuid4()}"
-        history.floods.append(mark)
+        self._mark, self._sent = f"flood {uuid.uuid4()}", 0
+        history.floods.append(self._mark)
         with contextlib.suppress(KafkaError, OSError):  # a broker is down: the rest is not sent
             async with _producer(cluster) as producer:
                 for _ in range(0, self.rows, 2):
-                    for one in strangers(mark):
+                    for one in strangers(self._mark):
                         await _send_record(producer, self.council, one)
+                        self._sent += 1
         self._watching = asyncio.create_task(self._watch(cluster, history))
 
     async def _watch(self, cluster: Cluster, history: History) -> None:
@@ -363,29 +365,25 @@ class Flood(OfLoad):
     async def end(self, cluster: Cluster, history: History) -> None:
         self._watching.cancel()
         await asyncio.gather(self._watching, return_exceptions=True)
-        await self._repair(cluster, history)
 
-    async def _repair(self, cluster: Cluster, history: History) -> None:
-        """Delete the records, and restart the routers one after the other: what is left of the records in their memory goes with it."""
-        while True:
-            with contextlib.suppress(KafkaError, OSError):
-                await self._delete_records(cluster)
-                break
-            await asyncio.sleep(0.3)
+    async def repair(self, cluster: Cluster, history: History) -> None:
+        share = cluster.data / "dead-letter-share"
+        share.write_text("1")
+        await self._restart(cluster, history)
+        await self.load.until(partial(self._has_passed, cluster), f"the end of the flood of {self.topic}")
+        share.unlink()
+        for number in (1, 2):
+            service_faults.send(cluster, f"router-{number}", signal.SIGTERM)
+
+    async def _has_passed(self, cluster: Cluster) -> bool:
+        letters = await db_probe.dead_letters(cluster.probe, "router")
+        return sum(self._mark.encode() in row["value"] for row in letters) >= self._sent
+
+    async def _restart(self, cluster: Cluster, history: History) -> None:
+        """Restart the routers one after the other."""
         restart = RollingRestart(replace(self.planned, aim=SERVICES.index("router")), self.load)
         await restart.begin(cluster, history)
         await restart.end(cluster, history)
-
-    async def _delete_records(self, cluster: Cluster) -> None:
-        ends = await cluster.log.ends()
-        async with _admin(cluster) as admin:
-            await admin.delete_records(
-                {
-                    one: RecordsToDelete(before_offset=end)
-                    for one, end in ends.items()
-                    if one.topic == self.topic and end
-                }
-            )
 
 
 def broken_commands(case: SimulatedCase, hub: str) -> Iterator[Broken]:

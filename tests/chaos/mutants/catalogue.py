@@ -457,7 +457,7 @@ MUTANTS = {
     "moving-cursor": Mutant("intake", "the relay marks published rows, and reads all unmarked rows", moving_cursor),
     "no-snapshots": Mutant("router", "what does not fit into an event to a hub follows it in snapshots", no_snapshots),
     "group-of-every-topic": Mutant(
-        "router", "a record waits for one of its own topic only, whatever case that names", group_of_every_topic
+        "router", "a record waits for one of its own topic only, also if another names its case", group_of_every_topic
     ),
     "pause-of-every-topic": Mutant("router", "a topic with too many dead letters pauses alone", pause_of_every_topic),
     "one-queue-of-topics": Mutant(

@@ -22,6 +22,15 @@ def _block(*_: object) -> None:
     time.sleep(float(os.environ.get("CHAOS_BLOCK_SECONDS", "11")))
 
 
+def _permit_dead_letters() -> None:
+    """Set the permitted share of dead letters to the one in the file, while there is one."""
+    try:
+        with open(os.path.join(os.environ.get("CHAOS_FOLDER", ""), "dead-letter-share")) as share:
+            os.environ["LIGHTBULB_DEAD_LETTER_SHARE"] = share.read()
+    except OSError:
+        return
+
+
 def _skew() -> None:
     """Change the clock of the first process that starts after the file was written, by the seconds in it."""
     file = os.path.join(os.environ.get("CHAOS_FOLDER", ""), f"skew-{_service}")
@@ -38,6 +47,7 @@ def _skew() -> None:
 
 if _service:
     _use_proxies()
+    _permit_dead_letters()
     signal.signal(signal.SIGUSR1, _block)
     _skew()
     if os.environ.get("CHAOS_MUTANT"):
