@@ -6,7 +6,7 @@ SHELL := /bin/bash
 READY := .venv/.ready
 RUN := .venv/bin
 
-.PHONY: help demo up test lint commits check contracts-check clients-check bench growth replay-proof chaos field fuzz house lock clean
+.PHONY: help demo up test lint commits check contracts-check clients-check bench growth plans replay-proof chaos field fuzz house lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -39,13 +39,13 @@ async def load(tx: Transaction, inputs: Sequence[Input], tallies: Mapping[Person
     states = {key: PersonAggregate(key, tally=tally) for key, tally in tallies.items()}
     if not inputs:
         return states
-    found = _Found()
+    rows = _Rows()
     for row in await tx.execute(_FIND, _sought(inputs)):
-        found.add(row)
-    for row in await tx.execute(_READ, found.concerned(_cases(inputs))):
-        found.add_concerned(row)
-    states = {key: state.with_loaded(found.loaded(key)) for key, state in states.items()}
-    return await _with_first_open(tx, states, _room(inputs))
+        rows.add(row)
+    for row in await tx.execute(_READ, rows.concerned(_cases(inputs))):
+        rows.add_concerned(row)
+    states = {key: state.with_loaded(rows.loaded(key)) for key, state in states.items()}
+    return await _with_first_open(tx, states, _margin(inputs))
 
 
 async def load_open(tx: Transaction, case_id: CaseId, key: PersonKey) -> Loaded:
@@ -74,17 +74,17 @@ def _cases(inputs: Iterable[Input]) -> set[tuple[PersonKey, CaseId]]:
     return {(one.person_key, one.event.data.case_id) for one in inputs if isinstance(one.event.data, Command)}
 
 
-def _room(inputs: Iterable[Input]) -> Counter[PersonKey]:
+def _margin(inputs: Iterable[Input]) -> Counter[PersonKey]:
     """Return how many referrals of each key the inputs may take away from where they are found."""
-    room: Counter[PersonKey] = Counter()
+    margin: Counter[PersonKey] = Counter()
     for one in inputs:
-        room[one.person_key] += max(1, len(_references(one)))
-    return room
+        margin[one.person_key] += max(1, len(_references(one)))
+    return margin
 
 
 def _sought(inputs: Sequence[Input]) -> dict[str, list[Any]]:
     named = sorted({(one.person_key, reference) for one in inputs for reference in _references(one)})
-    room = _room(inputs)
+    margin = _margin(inputs)
     whole = [
         (one.person_key, one.event.data)
         for one in inputs
@@ -102,7 +102,7 @@ def _sought(inputs: Sequence[Input]) -> dict[str, list[Any]]:
         "described_keys": [key for key, _, _ in sorted(sought)],
         "described_references": [reference for _, reference, _ in sorted(sought)],
         "descriptions": [description for _, _, description in sorted(sought)],
-        "limits": [1 + room[key] for key, _, _ in sorted(sought)],
+        "limits": [1 + margin[key] for key, _, _ in sorted(sought)],
     }
 
 
@@ -139,7 +139,7 @@ _FIND = text("""
 
 
 @dataclass(slots=True)
-class _Found:
+class _Rows:
     """Rows that were read, by person key."""
 
     persons: dict[PersonKey, dict[int, tuple[PersonRecord, PersonTally]]] = field(
@@ -185,7 +185,7 @@ class _Found:
 
     def loaded(self, key: PersonKey) -> Loaded:
         """Return what was read under a key."""
-        described = {one: Counter(number for number, _ in found) for one, found in self.described[key].items()}
+        described = {one: Counter(number for number, _ in persons) for one, persons in self.described[key].items()}
         return Loaded(self.persons[key], self.cases[key], self.referrals[key], described)
 
 
@@ -218,7 +218,7 @@ def _referral(row: Any) -> tuple[ReferralRecord, Category | None]:
 # ---- the first open referrals of each case --------------------------------------------------------------------------
 
 
-async def _with_first_open(tx: Transaction, states: States, room: Mapping[PersonKey, int]) -> States:
+async def _with_first_open(tx: Transaction, states: States, margin: Mapping[PersonKey, int]) -> States:
     wanted = [(key, *one) for key, state in states.items() for one in _lacking(state)]
     if not wanted:
         return states
@@ -226,40 +226,40 @@ async def _with_first_open(tx: Transaction, states: States, room: Mapping[Person
         "keys": [key for key, _, _ in wanted],
         "cases": [case_id for _, case_id, _ in wanted],
         "categories": [json.dumps(category) for _, _, category in wanted],
-        "rooms": [room[key] for key, _, _ in wanted],
+        "margins": [margin[key] for key, _, _ in wanted],
         "others": hub_events.MAX_OTHERS,
     }
-    found: dict[PersonKey, list[tuple[ReferralRecord, Category | None]]] = defaultdict(list)
+    records: dict[PersonKey, list[tuple[ReferralRecord, Category | None]]] = defaultdict(list)
     for row in await tx.execute(_FIRST_OPEN, columns):
-        found[row.person_key].append(_referral(row))
-    return states | {key: states[key].with_loaded(Loaded(referrals=rows)) for key, rows in found.items()}
+        records[row.person_key].append(_referral(row))
+    return states | {key: states[key].with_loaded(Loaded(referrals=of_key)) for key, of_key in records.items()}
 
 
 def _lacking(state: PersonAggregate) -> Iterator[tuple[CaseId, Category]]:
     """Yield the categories of open cases of which not every referral is loaded."""
     for case_id, tally in state.case_tallies.items():
         for category, count in tally.open:
-            standing = state.index.standings.get((case_id, category))
-            if standing is None or len(standing.by_reference) < count:
+            ordered = state.index.ordered.get((case_id, category))
+            if ordered is None or len(ordered.by_reference) < count:
                 yield case_id, category
 
 
 _FIRST_OPEN = text("""
     select given.key as person_key, referral.category, referral.state::text as state
-    from unnest(cast(:keys as text[]), cast(:cases as text[]), cast(:categories as text[]), cast(:rooms as integer[]))
-        as given (key, "case", category, room)
+    from unnest(cast(:keys as text[]), cast(:cases as text[]), cast(:categories as text[]), cast(:margins as integer[]))
+        as given (key, "case", category, margin)
     cross join lateral (
         (select reference from router.referral
          where person_key = given.key and case_id = given."case" and category = given.category
-         order by reference limit given.room + cast(:others as integer))
+         order by reference limit given.margin + cast(:others as integer))
         union
         (select reference from router.referral
          where person_key = given.key and case_id = given."case" and category = given.category
-         order by referred_on, reference limit given.room + 1)
+         order by referred_on, reference limit given.margin + 1)
         union
         (select reference from router.referral
          where person_key = given.key and case_id = given."case" and category = given.category and admitted_on is not null
-         order by admitted_on desc, reference limit given.room + 1)
+         order by admitted_on desc, reference limit given.margin + 1)
     ) as first
     cross join lateral (
         select category, state from router.referral

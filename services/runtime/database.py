@@ -37,9 +37,8 @@ def connect(url: str, *, pool: int = 10, timeout: float | None = 40) -> AsyncEng
         "statement_timeout": "30s",
         "idle_in_transaction_session_timeout": "8s",
     }
-    if (
-        make_url(url).username not in SERVICE_ROLES.values()
-    ):  # a generic plan without rules, made for an empty table, would scan
+    if make_url(url).username not in SERVICE_ROLES.values():
+        # without the rules of a role, a generic plan made for an empty table would later scan all of it
         limits |= {"jit": "off", "plan_cache_mode": "force_custom_plan"}
     if timeout is None:
         limits |= {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}

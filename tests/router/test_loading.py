@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.database import roles
 from schemas.case import EndReason, Finding
 from schemas.events import (
     Accept,
@@ -353,12 +354,13 @@ async def test_a_decision_reads_no_more_rows_of_a_large_key(engine: AsyncEngine,
 
 
 async def rows_read(engine: AsyncEngine, record: KafkaRecord) -> tuple[int, int]:
-    """Rows of persons, cases and referrals that the transaction on a record reads, and its statements."""
+    """Rows of persons, cases and referrals that the transaction on a record reads by the router's plans, and its statements."""
     read: list[int] = []
     statements: list[str] = []
 
     def begun(connection: Any) -> None:
-        connection.execute(text("set local enable_seqscan = off"))
+        for name, value in roles.RULES.items():
+            connection.execute(text(f"set local {name} = {value}"))
         read.append(-connection.scalar(text(READ)))
 
     def executed(_: Any, __: Any, statement: str, *___: Any) -> None:

@@ -1,7 +1,7 @@
 """State under one person key, as far as it is loaded, and the indexes by which a decision finds what it reads.
 
 An aggregate may lack persons, cases and referrals that are stored. Tallies count all of them. Of a case at least the first referrals of
-each category are loaded, by each order that a rule reads (`Standing`): a decision on a part gives what one on the whole would give.
+each category are loaded, by each order that a rule reads (`OrderedReferrals`): a decision on a part gives what one on the whole would give.
 """
 
 from bisect import bisect_left, insort
@@ -24,14 +24,14 @@ from services.router.decide.model import (
 )
 
 FIRST = 10
-"""Number of open referrals of each category that the rules read.
+"""Number of open referrals of each category that the rules read, by reference: all of them in a case of ordinary size.
 
-They read all of a case of ordinary size, so that a district whose hub has changed since is noticed there at once.
+A category is as of the referral's last change; the rules read these referrals with the directory of today.
 """
 
 
 @dataclass(slots=True)
-class Standing:
+class OrderedReferrals:
     """Open referrals of one case and category that are loaded, in each order that a rule reads."""
 
     by_reference: list[Reference] = field(default_factory=list)
@@ -40,8 +40,8 @@ class Standing:
     by_admission: list[tuple[int, Reference]] = field(default_factory=list)
     """Stays only: the latest admission first."""
 
-    def copy(self) -> "Standing":
-        return Standing(self.by_reference[:], self.by_referral[:], self.by_admission[:])
+    def copy(self) -> "OrderedReferrals":
+        return OrderedReferrals(self.by_reference[:], self.by_referral[:], self.by_admission[:])
 
     def add(self, record: ReferralRecord) -> None:
         for order, place in self._places(record):
@@ -80,7 +80,7 @@ class Index:
     """Open cases by person."""
     categories: dict[Reference, Category] = field(default_factory=dict)
     """Category of each open referral."""
-    standings: dict[tuple[CaseId, Category], Standing] = field(default_factory=dict)
+    ordered: dict[tuple[CaseId, Category], OrderedReferrals] = field(default_factory=dict)
 
     def copy(self) -> "Index":
         """Return a copy that can be changed: values are replaced, never changed in place."""
@@ -89,7 +89,7 @@ class Index:
             self.described.copy(),
             self.open_cases.copy(),
             self.categories.copy(),
-            self.standings.copy(),
+            self.ordered.copy(),
         )
 
     def put_person(self, person: PersonRecord) -> None:
@@ -109,15 +109,15 @@ class Index:
         """Store the place of a referral among those of its case; `category`: None if it has ended."""
         earlier = self.categories.pop(after.reference, None)
         if before is not None and earlier is not None:
-            self._standing(before.case_id, earlier).remove(before)
+            self._ordered(before.case_id, earlier).remove(before)
         if category is not None:
             self.categories[after.reference] = category
-            self._standing(after.case_id, category).add(after)
+            self._ordered(after.case_id, category).add(after)
 
-    def _standing(self, case_id: CaseId, category: Category) -> Standing:
-        standing = self.standings.get((case_id, category), Standing()).copy()
-        self.standings[case_id, category] = standing
-        return standing
+    def _ordered(self, case_id: CaseId, category: Category) -> OrderedReferrals:
+        ordered = self.ordered.get((case_id, category), OrderedReferrals()).copy()
+        self.ordered[case_id, category] = ordered
+        return ordered
 
     def count_description(self, description: Description, person_no: int, added: int) -> None:
         """Add to the number of referrals that describe a person so."""
@@ -183,7 +183,7 @@ class PersonAggregate:
     def first_of(self, case_id: CaseId) -> ReferralRecord | None:
         """Return the first open referral of a case by reference, or None."""
         tally = self.case_tallies.get(case_id, CaseTally())
-        first = (self.index.standings[case_id, category].by_reference[0] for category in tally.categories)
+        first = (self.index.ordered[case_id, category].by_reference[0] for category in tally.categories)
         return self.referrals.get(min(first, default=Reference("")))
 
     def candidates(self, description: Description) -> Candidates:

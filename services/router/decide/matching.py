@@ -108,11 +108,3 @@ def _separate_person(description: Description, candidates: Candidates) -> Match:
     certain = description.verified and not candidates.verified
     doubted = tuple(number for number, verified in candidates.undoubted.items() if not verified or description.verified)
     return Match(None, () if certain else ("does-not-match",), doubted)
-
-
-def same_person(one: Description, other: Description) -> bool:
-    """Return True if number and birth date agree and, unless both numbers are verified, the surname too.
-
-    A missing value does not agree with anything.
-    """
-    return not {*one.keys}.isdisjoint(other.keys)

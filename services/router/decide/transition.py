@@ -11,7 +11,7 @@ from schemas.events import CaseAssigned, CaseEvent, CaseTransferred, CaseUpdated
 from schemas.model import CaseId, HubId, PersonKey, Reference
 from services.reference.directory.model import Directory
 from services.router.decide import disclosure, hub_events
-from services.router.decide.aggregate import PersonAggregate, Standing
+from services.router.decide.aggregate import OrderedReferrals, PersonAggregate
 from services.router.decide.assignment import Assignment, Postcodes, Request, assign, category_of, request_of
 from services.router.decide.disclosure import HubView
 from services.router.decide.hub_events import HubMessage, Parts
@@ -181,21 +181,21 @@ class Transition:
         Raises NotLoaded.
         """
         tally = self.tally_of(case_id)
-        found = [one for each in tally.categories for one in self._standing(case_id, each).by_reference]
-        if len(found) != tally.open_count:
+        loaded = [one for each in tally.categories for one in self._ordered(case_id, each).by_reference]
+        if len(loaded) != tally.open_count:
             raise NotLoaded(case_id)
-        return [self.referrals[reference] for reference in sorted(found)]
+        return [self.referrals[reference] for reference in sorted(loaded)]
 
     def representatives_of(self, case_id: CaseId) -> list[ReferralRecord]:
         """Return the open referrals of a case that decide for all, by reference: of each category the first by each order.
 
         A rule that reads categories, and the first of an order, gives the same for them as for all open referrals of the case.
         """
-        found = {one for each in self.tally_of(case_id).categories for one in self._standing(case_id, each).first}
-        return [self.referrals[reference] for reference in sorted(found)]
+        first = {one for each in self.tally_of(case_id).categories for one in self._ordered(case_id, each).first}
+        return [self.referrals[reference] for reference in sorted(first)]
 
-    def _standing(self, case_id: CaseId, category: Category) -> Standing:
-        return self.index.standings[case_id, category]
+    def _ordered(self, case_id: CaseId, category: Category) -> OrderedReferrals:
+        return self.index.ordered[case_id, category]
 
     def candidates(self, description: Description) -> Candidates:
         """Return the persons under the key, as a new referral is compared with them."""
@@ -295,7 +295,7 @@ class Transition:
             person=self.persons[case.person_no],
             restricted=bool(self.restricted_teams(case) - {hub}),
             open_count=self.count_open(case, hub, role),
-            named=[one.reference for one in named if disclosure.may_see(case, one, hub, role)],
+            named={one.reference for one in named if disclosure.may_see(case, one, hub, role)},
             shown=[shown[reference] for reference in sorted(shown)],
             others=disclosure.visible(list(others), case, hub, role)[: hub_events.MAX_OTHERS],
         )
@@ -374,7 +374,7 @@ class Transition:
         """Return open referrals of a case by reference: at least as many as an event summarises, if there are."""
         most = hub_events.MAX_OTHERS + len(self._changed)
         categories = self.tally_of(case.case_id).categories
-        first = {one for each in categories for one in self._standing(case.case_id, each).by_reference[:most]}
+        first = {one for each in categories for one in self._ordered(case.case_id, each).by_reference[:most]}
         return [self.referrals[reference] for reference in sorted(first)]
 
     def count_open(self, case: CaseRecord, hub: HubId, role: Role) -> int:
