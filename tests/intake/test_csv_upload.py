@@ -138,13 +138,14 @@ async def test_a_status_that_means_cancelled_cancels_the_referral_once(intake: I
     assert await types(engine) == ["received", "cancelled"]
 
 
-async def test_a_row_that_cancels_and_is_older_than_a_change_is_left_to_a_person(
+async def test_a_row_that_cancels_and_is_older_than_a_change_is_left_to_a_person_once(
     intake: InProcess, engine: AsyncEngine
 ) -> None:
     for day, more in ((3, {}), (5, {"Tel": "0116 496 0199"}), (4, {"Case_Status": "Withdrawn"})):
         row = a_row("blaby", Last_Changed=f"0{day}/11/2026 09:00", **more)
         reply = await upload(intake, "blaby", a_file("blaby", [row]))
     assert counts(reply) == {"rows": 1, "not-applied": 1}
+    assert counts(await upload(intake, "blaby", a_file("blaby", [row]))) == {"rows": 1, "already-held": 1}
     assert await types(engine) == ["received", "updated", "cancellation-not-applied"]
 
 

@@ -31,6 +31,9 @@ FEW, MANY = 2_000, 200_000
 SMALL_TABLES = {"secret_check", "directory_version", "paused_topic"}
 """Tables that do not grow with referrals."""
 
+MOST_SEARCHES = 1_000
+"""Searches of an index in one statement. A scan that skips from key to key makes one for each person."""
+
 Plans = dict[tuple[str, str], list[Plan]]
 
 
@@ -148,6 +151,8 @@ def _faults(measured: Measured) -> Iterator[str]:
         buffers, allowed = max(one.buffers for one in plans), max(map(_allowed, before))
         if buffers > allowed:
             yield f"{name} in {piece}: {buffers} buffers, {allowed} allowed"
+        if (searches := max(one.searches for one in plans)) > MOST_SEARCHES:
+            yield f"{name} in {piece}: searches an index {searches} times"
         for table in {table for one in plans for table in one.scanned} - SMALL_TABLES:
             yield f"{name} in {piece}: scans {table}"
     for name in sorted({name for _, name in measured.many}):
@@ -159,8 +164,8 @@ def _faults(measured: Measured) -> Iterator[str]:
 
 
 def _allowed(plan: Plan) -> int:
-    """Return the buffers of a plan with more rows in its tables: 3 for each descent, and a quarter, because its rows are on more pages."""
-    return round(1.25 * plan.buffers) + 3 * plan.descents
+    """Return the buffers of a plan with more rows in its tables: 3 for each descent, and a page of its own for each row."""
+    return max(plan.buffers, plan.rows) + 3 * plan.descents + plan.rows // 4
 
 
 def _line(shape: Shape) -> str:

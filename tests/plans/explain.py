@@ -22,13 +22,18 @@ Shape = tuple[Any, ...]
 READS = ("Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Heap Scan", "Bitmap Index Scan", "Tid Scan")
 
 
+NEW_PAGE = 4
+"""Descents that finding room for a row counts as: a row of any table may need a new page."""
+
+
 @dataclass(frozen=True)
 class Plan:
-    """What a statement did. `rows`: those read from tables. `descents`: searches of an index, and entries made in one."""
+    """What a statement did. `rows`: those read from tables. `descents`: `searches` of an index, and entries made in one."""
 
     rows: int
     buffers: int
     descents: int
+    searches: int
     scanned: frozenset[str]
     shape: Shape
 
@@ -119,10 +124,12 @@ def _nodes(node: Node) -> Iterator[Node]:
 
 def _plan_of(root: Node, indexes: Mapping[str, int]) -> Plan:
     nodes = list(_nodes(root))
+    searches = sum(one.get("Index Searches", 0) for one in nodes)
     return Plan(
         rows=sum(map(_rows_read, nodes)),
         buffers=root["Shared Hit Blocks"] + root["Shared Read Blocks"],
-        descents=sum(one.get("Index Searches", 0) for one in nodes) + sum(_entries(one, indexes) for one in nodes),
+        descents=searches + sum(_entries(one, indexes) for one in nodes),
+        searches=searches,
         scanned=frozenset(one["Relation Name"] for one in nodes if one["Node Type"] == "Seq Scan"),
         shape=_shape(root),
     )
@@ -140,7 +147,7 @@ def _entries(node: Node, indexes: Mapping[str, int]) -> int:
     if node["Node Type"] != "ModifyTable":
         return 0
     rows = sum(child["Actual Rows"] * child["Actual Loops"] for child in node.get("Plans", ())[:1])
-    return round(rows) * (indexes[f"{node['Schema']}.{node['Relation Name']}"] + 1)
+    return NEW_PAGE + round(rows) * (indexes[f"{node['Schema']}.{node['Relation Name']}"] + 1)
 
 
 def _shape(node: Node) -> Shape:

@@ -46,7 +46,7 @@ def _refusing(schema: str) -> Rows:
     return _first(f"{schema}.outbox", target=f"'{REFUSING}'", shard="i % 8", published_at="null")
 
 
-PLACE = {"offset": "1000000 + i", "event_id": "'e' || i"}
+PLACE = {"offset": "1000000 + i", "event_id": "'e' || i", "behind": "1000000 + i"}
 
 
 ANOTHER = {

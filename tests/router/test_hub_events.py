@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given as given_any
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -33,6 +34,7 @@ from schemas.events import (
 )
 from schemas.model import Reference
 from schemas.referral import DeathReport, HospitalStay, Referral
+from services.router.decide import hub_events
 from services.router.decide.hub_events import MAX_CONTEXTS, MAX_OTHERS, SNAPSHOT_BYTES
 from services.router.decide.lifecycle import EmittedEvent
 from tests.builders.events import TODAY, cancelled, received, updated
@@ -218,6 +220,18 @@ def test_a_case_with_a_thousand_referrals_is_accepted_transferred_and_completed(
     assert topics["melton"][story.case.case_id].position["status"] == "completed"
     ended = [one.reference for event in events(story) for one in event.data.ended]  # type: ignore[attr-defined]
     assert sorted(ended) == [each["reference"] for each in everything]
+
+
+def test_an_event_that_fills_its_limit_to_the_byte_does_not_exceed_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    story = given(*(received(reference(number), a_referral()) for number in range(5)))
+    story.commanded("blaby", Transfer, to_hub="melton")
+    (event,) = story.sent_to("melton")
+    smallest = len(event.model_copy(update={"referrals": event.referrals[:2]}).model_dump_json(exclude_none=True))
+    for limit in range(smallest - 2, smallest + 40):
+        monkeypatch.setattr(hub_events, "SNAPSHOT_BYTES", limit)
+        first, parts = hub_events.with_referrals(event.model_copy(update={"referrals": ()}), event.referrals)
+        assert len(first.model_dump_json(exclude_none=True)) <= limit
+        assert [*first.referrals, *(one for part in parts for one in part)] == [*event.referrals]
 
 
 def test_an_ordinary_event_of_a_large_case_has_what_changed_and_fifty_others_with_their_count() -> None:

@@ -37,7 +37,8 @@ def with_referrals(event: E, referrals: Sequence[HubReferral]) -> tuple[E, Parts
     """Return an event to a hub with these referrals, as many as fit, and the others in parts."""
     if len(referrals) < 2:
         return event.model_copy(update={"referrals": tuple(referrals)}), ()
-    first, *others = _parts(referrals, SNAPSHOT_BYTES - _size(event), SNAPSHOT_BYTES - _ENVELOPE_BYTES)
+    envelope = _size(event.model_copy(update={"snapshots": len(referrals)}))
+    first, *others = _parts(referrals, SNAPSHOT_BYTES - envelope, SNAPSHOT_BYTES - _ENVELOPE_BYTES)
     return event.model_copy(update={"referrals": first, "snapshots": len(others)}), tuple(others)
 
 

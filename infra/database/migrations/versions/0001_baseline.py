@@ -332,9 +332,8 @@ NOTIFIER = (
             traceparent text,
             composed_at timestamptz not null default clock_timestamp(),
             primary key (person_key, feedback_id),
-            unique (person_key, reference, recipient, channel, ordinal)
+            unique (reference, recipient, channel, ordinal, person_key)
         )""",
-    "create index feedback_of_referral on notifier.feedback (reference, recipient)",
     "create index feedback_waiting on notifier.feedback (composed_at) where state = 'waiting'",
     "create index feedback_failed on notifier.feedback (composed_at) where state = 'failed'",
     # One row for each referral, recipient and channel: its next feedback. Only `next` can be claimed, so order holds with any

@@ -239,16 +239,19 @@ class _Row:
         )
 
     def _cancel(self, reason: CancelReason) -> Translated:
+        """Return a cancel. Its id makes the same row in a later file a duplicate, also if it was not applied."""
         assert self._reference is not None
         death_reported = death_report(self._content.get("person", {}))
+        digest = cancel_hash(reason, None, death_reported)
+        sent_at = self._sent and self._sent.begin
         return Translated(
-            message_ids=(),
+            message_ids=(f"row cancel {self._reference} {digest} {sent_at}",),
             referral_id=self._reference,
             intent="cancel",
-            content_hash=cancel_hash(reason, None, death_reported),
+            content_hash=digest,
             cancel_reason=reason,
             death_reported=death_reported,
-            sent_at=self._sent and self._sent.begin,
+            sent_at=sent_at,
             sent_until=self._sent and self._sent.end,
             warnings=tuple(self._warnings[: limits.ISSUES]),
             correlation_id=self._inbound.correlation_id,
