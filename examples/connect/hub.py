@@ -77,8 +77,12 @@ def _apply(case: Case, kind: str, data: dict[str, Any]) -> None:
 
 
 def to_accept(case: Case) -> dict[str, Any] | None:
-    """Return the command to accept a new case on its latest version; None if there is nothing to accept, or an event is missing."""
-    if not case.is_whole or case.role != "holder" or case.position["status"] != "requested":
+    """Return the command to accept a new case on its latest version.
+
+    None if there is nothing to accept, an event is missing, or a person has to read a referral first (mark-read).
+    """
+    to_be_read = any(one["referral"].get("to_be_read") for one in case.referrals.values())
+    if not case.is_whole or to_be_read or case.role != "holder" or case.position["status"] != "requested":
         return None
     return {"case_id": case.id, "person_key": case.person_key, "expected_version": case.version}
 
