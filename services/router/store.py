@@ -275,16 +275,18 @@ def _person_columns(persons: Sequence[tuple[PersonKey, PersonRecord, PersonTally
 
 _WRITE_PERSONS = text("""
     insert into router.person as known (person_key, person_no, referrals, verified, provisional, tracing_reasons, doubted_since,
-        state, updated_at)
+        undoubted_key, state, updated_at)
     select key, number, referrals, verified, provisional, string_to_array(tracing_reasons, ','),
-        case when tracing_reasons <> '' then cast(:now as timestamptz) end, cast(state as jsonb), cast(:now as timestamptz)
+        case when tracing_reasons <> '' then cast(:now as timestamptz) end,
+        case when not 'does-not-match' = any(string_to_array(tracing_reasons, ',')) then key end,
+        cast(state as jsonb), cast(:now as timestamptz)
     from unnest(cast(:keys as text[]), cast(:numbers as integer[]), cast(:referrals as integer[]), cast(:verified as integer[]),
                 cast(:provisional as boolean[]), cast(:tracing_reasons as text[]), cast(:states as text[]))
         as given (key, number, referrals, verified, provisional, tracing_reasons, state)
     on conflict (person_key, person_no) do update set referrals = excluded.referrals, verified = excluded.verified,
         provisional = excluded.provisional, tracing_reasons = excluded.tracing_reasons,
         doubted_since = case when excluded.doubted_since is not null then coalesce(known.doubted_since, excluded.doubted_since) end,
-        state = excluded.state, updated_at = excluded.updated_at""")
+        undoubted_key = excluded.undoubted_key, state = excluded.state, updated_at = excluded.updated_at""")
 
 
 def _case_columns(cases: Sequence[tuple[PersonKey, CaseRecord, CaseTally]]) -> dict[str, list[Any]]:

@@ -323,7 +323,7 @@ OF_OTHER_PERSONS = (
     ),
     CLONES.format(
         table="person",
-        columns="'person_no', number, 'tracing_reasons', array['does-not-match']",
+        columns="'person_no', number, 'tracing_reasons', array['does-not-match'], 'undoubted_key', null",
         state="'person_no', number, 'tracing_reasons', array['does-not-match']",
     ),
     "update router.person_key set persons = cast(:count as integer) + 1 where person_key = :key",

@@ -147,6 +147,7 @@ ROUTER = (
         )""",
     # A person is (person_key, person_no). `referrals`, `verified`: how many name the person, and with a verified number.
     # `tracing_reasons`: why the person must be traced; empty if there is no reason. `doubted_since`: since when there is one.
+    # `undoubted_key`: the person key, while a newcomer who is another person adds a doubt; null afterwards.
     """
         create table router.person (
             person_key text not null,
@@ -158,13 +159,11 @@ ROUTER = (
             doubted_since timestamptz,
             state jsonb not null,
             updated_at timestamptz not null,
+            undoubted_key text,
             primary key (person_key, person_no)
         )""",
     "create index person_to_trace on router.person (doubted_since, person_key, person_no) where doubted_since is not null",
-    # Those to whom a newcomer that is another person adds a doubt.
-    """
-        create index person_undoubted on router.person (person_key, person_no)
-        where not ('does-not-match' = any (tracing_reasons))""",
+    "create index person_undoubted on router.person (undoubted_key) where undoubted_key is not null",
     # `tally`: what is counted of the referrals of the case.
     """
         create table router."case" (
