@@ -132,7 +132,8 @@ _FIND = text("""
     union all
     select person.person_key, person.person_no, null, null, null, null, null
     from router.person as person
-    where person.person_key = any(cast(:compared_keys as text[])) and not ('does-not-match' = any(person.tracing_reasons))""")
+    where person.person_key = any(cast(:compared_keys as text[]) || cast(:described_keys as text[]))
+      and not ('does-not-match' = any(person.tracing_reasons))""")
 
 
 # ---- persons and cases ----------------------------------------------------------------------------------------------
