@@ -47,7 +47,8 @@ LINES: Lines = {
     # Without the marks of the schedule, which is not an input.
     "referral": "select person_key, (to_jsonb(t) - 'overdue_on' - 'overdue_held')::text as line from {schema}.referral as t",
     "case_event": "select person_key, t::text as line from {schema}.case_event as t",
-    "sequence": "select person_key, last_sequence::text as line from {schema}.person_key where last_sequence > 0",
+    "sequence": """select person_key, concat_ws(' ', last_sequence, persons, verified_persons) as line from {schema}.person_key
+                   where last_sequence > 0""",
     # Without the trace context, which differs if either the router or the replay was not traced, and without the events of the
     # schedule, which are inputs.
     "outbox": """select person_key, row_number() over (partition by person_key order by id) || ' ' || target || ' '

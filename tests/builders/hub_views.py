@@ -35,17 +35,14 @@ Topics = dict[str, dict[str, Case]]
 """What each hub has rebuilt from its topic: its cases by id."""
 
 
-def consume(topics: Topics, hub: str, kind: str, data: Mapping[str, Any]) -> None:
-    """Apply a record of a hub's topic, by the example client's own function; `kind`: last part of the type's name."""
-    if kind != "command-refused":
-        receive(topics.setdefault(hub, {}), kind, dict(data))
-
-
 def rebuilt_from(emitted: Iterable[EmittedEvent | EmittedRejection], topics: Topics | None = None) -> Topics:
-    """Return every case of every hub from the events of decisions, as their records carry them; `topics`: from earlier ones."""
+    """Return every case of every hub, rebuilt by the example client from the records of decisions; `topics`: from earlier ones."""
     topics = {} if topics is None else topics
     for hub, data in records_of(emitted):
-        consume(topics, hub, data.TYPE.split(".")[3], json.loads(data.model_dump_json(exclude_none=True)))
+        if not isinstance(data, CommandRefused):
+            receive(
+                topics.setdefault(hub, {}), data.TYPE.split(".")[3], json.loads(data.model_dump_json(exclude_none=True))
+            )
     return topics
 
 
