@@ -43,6 +43,7 @@ from services.reference.directory import Directory
 from services.router.consumer import read_record
 from services.router.decide import lifecycle
 from services.router.decide.lifecycle import CaseDecision, DecisionContext, EmittedRejection
+from services.router.decide.progress import MAX_INTERVENTIONS
 from services.router.store import Input
 from tests.builders.events import TODAY, a_command, broken, cancelled, received, updated
 from tests.builders.reference_data import DIRECTORY, POSTCODES
@@ -203,6 +204,18 @@ def test_the_stage_of_a_grant_is_the_business_status(stage: Any, status: Busines
 
     assert story.case.home.business_status is status
     assert len(story.concerns(GP)) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "data"), [(Record, {}), (Complete, {"ended": everything({GP: [NEED]})})], ids=["record", "complete"]
+)
+def test_a_referral_has_so_few_interventions_that_its_events_fit(command: type[Command], data: dict[str, Any]) -> None:
+    story = accepted(NEED).commanded("blaby", Record, interventions=(RAILS,) * MAX_INTERVENTIONS)
+    assert len(story.referral(GP).interventions) == MAX_INTERVENTIONS
+
+    story.commanded("blaby", command, interventions=(RAILS,), **data)
+    assert story.refused is not None and story.refused.reason == "impossible"
+    assert len(story.referral(GP).interventions) == MAX_INTERVENTIONS
 
 
 def test_no_contact_can_be_recorded_before_the_hub_accepts() -> None:

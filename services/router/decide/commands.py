@@ -135,7 +135,7 @@ def _complete(transition: Transition, acting: ActingHub, command: Complete) -> C
     rejection = (
         not_accepted(acting)
         or _reject_if_not_open(transition, acting, command.ended)
-        or not_workable(transition, acting, (done.reference for done in command.interventions))
+        or progress.reject_interventions(transition, acting, command.interventions)
     )
     if rejection is None:
         transition.keep(

@@ -1,5 +1,6 @@
 """Commands during the work: accept, hold, book, start, assess, record."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -136,9 +137,7 @@ def assess(transition: Transition, acting: ActingHub, command: Assess) -> Comman
 
 def record(transition: Transition, acting: ActingHub, command: Record) -> CommandRejection | None:
     """Record interventions, a grant's stage or a failed contact."""
-    rejection = _nothing_recorded(acting, command) or not_workable(
-        transition, acting, (i.reference for i in command.interventions)
-    )
+    rejection = _nothing_recorded(acting, command) or reject_interventions(transition, acting, command.interventions)
     if rejection is None and (command.interventions or command.dfg):
         rejection = not_accepted(acting)
     if rejection is not None:
@@ -159,6 +158,22 @@ def _nothing_recorded(acting: ActingHub, command: Record) -> CommandRejection | 
     if command.interventions or command.dfg or command.no_contact_on:
         return None
     return reject(acting, "impossible", "The command records nothing. Give interventions, dfg or no_contact_on.")
+
+
+MAX_INTERVENTIONS = 200
+"""Largest number of interventions of one referral, so that its events fit on their topics."""
+
+
+def reject_interventions(
+    transition: Transition, acting: ActingHub, interventions: Sequence[Intervention]
+) -> CommandRejection | None:
+    """Return a refusal if an intervention is for a referral that the hub may not work on, or that has too many of them."""
+    added = Counter(done.reference for done in interventions)
+    if rejection := not_workable(transition, acting, added):
+        return rejection
+    if all(len(transition.referrals[one].interventions) + count <= MAX_INTERVENTIONS for one, count in added.items()):
+        return None
+    return reject(acting, "impossible", f"A referral can have at most {MAX_INTERVENTIONS} interventions.")
 
 
 def with_interventions(record: ReferralRecord, interventions: Sequence[Intervention]) -> ReferralRecord:
