@@ -214,7 +214,8 @@ def test_a_referral_has_so_few_interventions_that_its_events_fit(command: type[C
     assert len(story.referral(GP).interventions) == MAX_INTERVENTIONS
 
     story.commanded("blaby", command, interventions=(RAILS,), **data)
-    assert story.refused is not None and story.refused.reason == "impossible"
+    assert story.refused is not None
+    assert story.refused.reason == "impossible"
     assert len(story.referral(GP).interventions) == MAX_INTERVENTIONS
 
 
