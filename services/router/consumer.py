@@ -350,7 +350,7 @@ class _Batch:
 
     async def _ready(self, read: Sequence[Input | Unreadable]) -> list[Input]:
         """Return the inputs to apply now, without duplicates; store unreadable and waiting ones as dead letters."""
-        candidates = []
+        candidates, waiting = [], []
         for one in read:
             if isinstance(one, Unreadable):
                 self._add_dead_letter(one, one.reason)
@@ -360,7 +360,11 @@ class _Batch:
             elif _withdraws_consent(one.event.data):
                 candidates.append(one)
                 self.overtaking.add(one.record)
-            elif not await store.was_applied(self.tx, one):
+            else:
+                waiting.append(one)
+        applied = await store.applied(self.tx, waiting)
+        for one in waiting:
+            if one.identity not in applied:
                 self._add_dead_letter(one, dead_letters.WAITING, waiting=True)
         fresh = await store.record_inputs(self.tx, candidates, self.now, self.directory.version)
         first = {one.identity: one for one in reversed(candidates)}

@@ -168,22 +168,31 @@ def stored_headers(headers: str) -> tuple[tuple[str, bytes], ...]:
     return tuple((name, value.encode()) for name, value in decoded.items())
 
 
-async def was_applied(tx: Transaction, one: Input) -> bool:
-    """Return True if an input was applied before."""
-    identity = dict(zip(("key", "topic", "id"), one.identity, strict=True))
-    return bool(await tx.scalar(_SELECT_INPUT, identity))
+async def applied(tx: Transaction, inputs: Sequence[Input]) -> set[InputIdentity]:
+    """Return the identities of those inputs that were applied before."""
+    if not inputs:
+        return set()
+    rows = await tx.execute(_SELECT_INPUTS, _identities(inputs))
+    return {(row.person_key, row.topic, row.id) for row in rows}
 
 
-_SELECT_INPUT = text("""
-    select exists (select from router.input where person_key = :key and topic = :topic and id = :id)""")
+def _identities(inputs: Sequence[Input]) -> dict[str, list[str]]:
+    keys, topics, ids = ([one.identity[place] for one in inputs] for place in range(3))
+    return {"keys": keys, "topics": topics, "ids": ids}
+
+
+_SELECT_INPUTS = text("""
+    select known.person_key, known.topic, known.id
+    from unnest(cast(:keys as text[]), cast(:topics as text[]), cast(:ids as text[])) as sought (key, topic, id)
+    cross join lateral (
+        select person_key, topic, id from router.input
+        where person_key = sought.key and topic = sought.topic and id = sought.id offset 0) as known""")
 
 
 async def forget_inputs(tx: Transaction, inputs: Sequence[Input]) -> None:
     """Delete the stored inputs of dead letters, and of what is applied in a later transaction."""
-    if not inputs:
-        return
-    keys, topics, ids = ([one.identity[place] for one in inputs] for place in range(3))
-    await tx.execute(_DELETE_INPUTS, {"keys": keys, "topics": topics, "ids": ids})
+    if inputs:
+        await tx.execute(_DELETE_INPUTS, _identities(inputs))
 
 
 _DELETE_INPUTS = text("""
