@@ -54,6 +54,7 @@ ANOTHER = {
     "by_name": "md5('n' || i)",
     "by_verification": "null",
     "tracing_reasons": "array['does-not-match']",
+    "undoubted_key": "null",
     "state": """one.state || case when one.state ? 'tracing_reasons' then '{"tracing_reasons": ["does-not-match"]}' else '{}' end::jsonb""",
 }
 """Another person of the same number than all before."""
