@@ -53,13 +53,20 @@ async def prepare(
 ChangedReferrals = dict[tuple[str, str], StoredReferral]
 """Referrals by partner and id, as the messages of a dry run would leave them."""
 
+AcceptedIds = dict[tuple[str, str], dict[tuple[str, str], AcceptedMessage]]
+"""Message ids that a dry run would store, by the partner and id of their referral."""
+
 
 async def judge(
-    engine: AsyncEngine, secret: bytes, messages: Sequence[PendingMessage], changed: ChangedReferrals
+    engine: AsyncEngine,
+    secret: bytes,
+    messages: Sequence[PendingMessage],
+    changed: ChangedReferrals,
+    accepted: AcceptedIds,
 ) -> list[ProtocolResponse]:
     """Decide on rows of an upload as `record` would, in a read-only transaction without locks; new ones get no reference.
 
-    `changed`: what earlier rows of the same dry run would have changed; what these would change is added.
+    `changed`, `accepted`: what earlier rows of the same dry run would have changed, and their ids; those of these rows are added.
     """
     async with engine.begin() as tx:
         await tx.execute(text("set transaction read only"))
@@ -67,14 +74,26 @@ async def judge(
     held = message_batch.referrals
     unknown = {row.reference for row in held.values() if not row.version}
     held.update({key: dataclasses.replace(changed[key]) for key in held if key in changed})
+    for ids in accepted.values():
+        message_batch.accepted.update(ids)
     for message in messages:
         batch.decide(message_batch, secret, message)
+        _add_ids(accepted, message, message_batch)
     message_batch.decisions[:] = [
         dataclasses.replace(one, reference=None) if one.reference in unknown else one for one in message_batch.decisions
     ]
     answers = [batch.answer(message_batch, at) for at in range(len(messages))]
     changed.update({key: row for key, row in held.items() if row.changed})
     return answers
+
+
+def _add_ids(accepted: AcceptedIds, message: PendingMessage, message_batch: Batch) -> None:
+    """Add the ids of a message that would be accepted."""
+    if not isinstance(message.outcome, Translated):
+        return
+    keys = [(message.partner, one) for one in message.outcome.message_ids]
+    if new := {key: message_batch.new_ids[key] for key in keys if key in message_batch.new_ids}:
+        accepted.setdefault((message.partner, message.outcome.referral_id), {}).update(new)
 
 
 # ---- read -----------------------------------------------------------------------------------------------------------

@@ -362,7 +362,7 @@ class _Batch:
                 self.overtaking.add(one.record)
             else:
                 waiting.append(one)
-        applied = await store.applied(self.tx, waiting)
+        applied = await store.applied(self.tx, waiting) if waiting else set()
         for one in waiting:
             if one.identity not in applied:
                 self._add_dead_letter(one, dead_letters.WAITING, waiting=True)

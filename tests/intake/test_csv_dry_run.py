@@ -252,7 +252,7 @@ def without_new_references(reply: Reply, known: set[str]) -> list[dict[str, obje
 
 @given(chances=st.lists(st.randoms(use_true_random=False), min_size=2, max_size=6))
 @settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=16, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 def test_a_real_upload_then_has_exactly_the_outcomes_that_the_dry_run_said(
     installation: Installation, chances: list[random.Random]

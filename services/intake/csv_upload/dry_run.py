@@ -23,6 +23,7 @@ class DryRun:
         self._engine = engine
         self._repeated = repeated
         self._changed: store.ChangedReferrals = {}
+        self._accepted: store.AcceptedIds = {}
 
     async def judge(self, messages: Sequence[PendingMessage]) -> list[ProtocolResponse | None]:
         """Return the response that each row would get; None for all if the database cannot be read after the last retry."""
@@ -38,6 +39,7 @@ class DryRun:
 
     async def _judged(self, messages: Sequence[PendingMessage]) -> Sequence[ProtocolResponse]:
         async with asyncio.timeout(limits.COMMIT_SECONDS):
-            judged = await store.judge(self._engine, self._intake.secret, messages, self._changed)
+            judged = await store.judge(self._engine, self._intake.secret, messages, self._changed, self._accepted)
         self._changed = {key: one for key, one in self._changed.items() if reference_hash(key[1]) in self._repeated}
+        self._accepted = {key: one for key, one in self._accepted.items() if reference_hash(key[1]) in self._repeated}
         return judged
