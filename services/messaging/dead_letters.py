@@ -165,7 +165,7 @@ async def link(tx: Transaction, schema: str, letters: Collection[LetterId]) -> N
         text(f"""
             insert into {schema}.dead_letter_group (person_key, message_group, dead_letter_id)
             select person_key, own, id from {_these(schema)} cross join {_OWN_GROUPS} on conflict do nothing"""),  # noqa: S608 - schema names are constants
-        _named(letters),
+        letter_columns(letters),
     )
     later = await tx.execute(
         text(f"""
@@ -173,7 +173,7 @@ async def link(tx: Transaction, schema: str, letters: Collection[LetterId]) -> N
                 select person_key, dead_letter_id from {schema}.dead_letter_group as held
                 where held.person_key = parked.person_key and held.message_group = own and held.dead_letter_id > parked.id
                 order by dead_letter_id limit 1) as next"""),  # noqa: S608 - schema names are constants
-        _named(letters),
+        letter_columns(letters),
     )
     await _point(tx, schema, {*letters, *((row.person_key, row.dead_letter_id) for row in later)})
 
@@ -187,7 +187,7 @@ async def unlink(tx: Transaction, schema: str, letters: Collection[LetterId]) ->
             delete from {schema}.dead_letter_group as held using {_these(schema)}
             where held.person_key = parked.person_key and held.dead_letter_id = parked.id
               and held.message_group = any(array[parked.message_group] || parked.other_groups)"""),  # noqa: S608 - schema names are constants
-        _named(letters),
+        letter_columns(letters),
     )
     followers = await tx.execute(
         text(f"""
@@ -195,7 +195,7 @@ async def unlink(tx: Transaction, schema: str, letters: Collection[LetterId]) ->
             from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as given (key, given_id) cross join lateral (
                 select person_key, id from {schema}.dead_letter
                 where person_key = given.key and behind = given.given_id and resolved_at is null offset 0) as follower"""),  # noqa: S608 - schema names are constants
-        _named(letters),
+        letter_columns(letters),
     )
     await _point(tx, schema, {(row.person_key, row.id) for row in followers})
 
@@ -203,7 +203,7 @@ async def unlink(tx: Transaction, schema: str, letters: Collection[LetterId]) ->
 async def _point(tx: Transaction, schema: str, letters: Collection[LetterId]) -> None:
     """Let these dead letters point to the last earlier one of their groups."""
     if letters:
-        await tx.execute(_set_behind(schema), _named(sorted(letters)))
+        await tx.execute(_set_behind(schema), letter_columns(sorted(letters)))
 
 
 def _set_behind(schema: str) -> TextClause:
@@ -229,7 +229,8 @@ def _these(schema: str) -> str:
 _OWN_GROUPS = "lateral unnest(array[parked.message_group] || parked.other_groups) as own"
 
 
-def _named(letters: Collection[LetterId]) -> dict[str, list[Any]]:
+def letter_columns(letters: Collection[LetterId]) -> dict[str, list[Any]]:
+    """Return these dead letters as the parameters `keys` and `ids`."""
     return {"keys": [person_key for person_key, _ in letters], "ids": [number for _, number in letters]}
 
 

@@ -88,7 +88,7 @@ async def take(tx: Transaction, schema: str, rows: Sequence[ReleasableLetter]) -
 
 
 def _named(rows: Collection[ReleasableLetter]) -> dict[str, list[Any]]:
-    return {"keys": [row.person_key for row in rows], "ids": [row.id for row in rows]}
+    return dead_letters.letter_columns([(row.person_key, row.id) for row in rows])
 
 
 async def resolve(tx: Transaction, schema: str, rows: Collection[ReleasableLetter], resolution: str) -> None:
