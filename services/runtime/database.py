@@ -24,6 +24,14 @@ TRANSIENT_STATES = ("55P03", "25P03")
 """Lock not available; idle in transaction for too long."""
 
 
+SESSION_LIMITS = {
+    "lock_timeout": "8s",
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "8s",
+}
+"""Settings of a service's sessions, which release their locks if the process hangs."""
+
+
 def connect(url: str, *, pool: int = 10, timeout: float | None = 40) -> AsyncEngine:
     """Return an engine whose errors carry no parameters.
 
@@ -31,12 +39,7 @@ def connect(url: str, *, pool: int = 10, timeout: float | None = 40) -> AsyncEng
     statement; None, for tools, sets no limit for statements and transactions. Sessions of other roles than the services' plan each
     statement for its values.
     """
-    limits = {
-        "application_name": "lightbulb",
-        "lock_timeout": "8s",
-        "statement_timeout": "30s",
-        "idle_in_transaction_session_timeout": "8s",
-    }
+    limits = {"application_name": "lightbulb", **SESSION_LIMITS}
     if make_url(url).username not in SERVICE_ROLES.values():
         # without the rules of a role, a generic plan made for an empty table would later scan all of it
         limits |= {"jit": "off", "plan_cache_mode": "force_custom_plan"}
