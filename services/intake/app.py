@@ -54,7 +54,7 @@ ROUTES = [
 
 def create(intake: accept.Intake, engine: AsyncEngine, *, with_metrics: bool = True) -> Starlette:
     """Return the ASGI application, ready if the database is: without Kafka, referrals wait in the outbox."""
-    health_routes = health.routes(engine, with_metrics=with_metrics)
+    health_routes = health.routes(engine, store.SCHEMA, with_metrics=with_metrics)
     app = Starlette(
         routes=[*ROUTES, *health_routes],
         middleware=[Middleware(health.StatusCounterMiddleware)],
@@ -74,7 +74,7 @@ async def serve(chosen: Settings) -> None:
     """Run until SIGTERM or SIGINT; then accept no connections, and answer the requests in progress."""
     engine = database.connect(chosen.database)
     secret = chosen.secret()
-    relay = Relay(engine, "intake", chosen.kafka, idempotent=chosen.kafka_idempotent)
+    relay = Relay(engine, store.SCHEMA, chosen.kafka, idempotent=chosen.kafka_idempotent)
     group_commit = GroupCommit(engine, secret, relay)
     mllp = Mllp(_intake(chosen, group_commit, secret))
     access.context(chosen)  # a file that cannot be used is refused before anything is waited for
@@ -89,7 +89,7 @@ async def serve(chosen: Settings) -> None:
 def _checks(chosen: Settings, engine: AsyncEngine, secret: bytes) -> startup.Checks:
     return {
         "database": (
-            partial(startup.check_database, chosen.database, "intake"),
+            partial(startup.check_database, chosen.database, store.SCHEMA),
             partial(store.check_secret, engine, secret),
         ),
         "kafka": (partial(broker.check_topics, chosen.kafka, topics.declared(()), replication=chosen.replication),),
@@ -99,8 +99,8 @@ def _checks(chosen: Settings, engine: AsyncEngine, secret: bytes) -> startup.Che
 async def _serve(chosen: Settings, engine: AsyncEngine, mllp: Mllp, relay: Relay, servers: HttpServers) -> None:
     intake, group_commit = mllp.intake, mllp.intake.group_commit
     application = create(intake, engine, with_metrics=chosen.metrics_port is None)
-    await servers.show(application, Starlette(routes=health.routes(engine)))
-    backlog = BacklogMonitor(chosen, "intake", quarantine=False)
+    await servers.show(application, Starlette(routes=health.routes(engine, store.SCHEMA)))
+    backlog = BacklogMonitor(chosen, store.SCHEMA, quarantine=False)
     watchdog = Watchdog(backlog, [relay.loop(), group_commit.loop()], seconds=chosen.stall_seconds)
     committing = asyncio.create_task(group_commit.run())
     background = [asyncio.create_task(each) for each in (servers.run(), relay.run(), watchdog.run())]

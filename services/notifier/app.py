@@ -98,8 +98,10 @@ async def _serve(
     def missing() -> list[str]:
         return [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()]
 
-    routes = health.routes(engine, missing, with_metrics=config.metrics_port is None)
-    await servers.show(application(engine, all_partners, routes), Starlette(routes=health.routes(engine, missing)))
+    routes = health.routes(engine, store.SCHEMA, missing, with_metrics=config.metrics_port is None)
+    await servers.show(
+        application(engine, all_partners, routes), Starlette(routes=health.routes(engine, store.SCHEMA, missing))
+    )
     work = (delivery.run(), relay.run(), watchdog.run(), resubmit.run_resubmitter(receiver.release), servers.run())
     await broker.run(listener, *work, stopped=servers.stopped())
 

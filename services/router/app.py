@@ -58,9 +58,11 @@ async def _serve(config: Settings, engine: AsyncEngine, hubs: Directory, servers
     log.info("router_starting", directory=hubs.version, hubs=len(names))
     backlog_monitor = BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=topics)
     watchdog = Watchdog(backlog_monitor, [relay.loop(), *consumer.loops()], seconds=config.stall_seconds)
-    pages = Starlette(
-        routes=health.routes(engine, lambda: [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()])
-    )
+
+    def missing() -> list[str]:
+        return [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()]
+
+    pages = Starlette(routes=health.routes(engine, store.SCHEMA, missing))
     overdue = OverdueDischarges(engine, seconds=config.overdue_seconds, committed=relay.wake)
     await servers.show(pages, pages)
     resubmitter = resubmit.run_resubmitter(batches.release)

@@ -113,12 +113,12 @@ def _lack(name: str, error: Exception) -> str:
         return f"{name}: {error}"
     if isinstance(error, StartupError):
         raise error
-    state = database.sqlstate(error) or getattr(error, "sqlstate", None)
+    state = database.sqlstate(error)
     if refusal := _refusal(state, str(error)):
         raise refusal from None
     if state in _NOT_MIGRATED:
         return f"{name}: the schema is not there or out of date (sqlstate {state}); run `lightbulb migrate`"
-    return f"{name}: {f'sqlstate {state}' if state else type(error).__name__}"
+    return f"{name}: {database.reason_class(error)}"
 
 
 class DatabaseRefuses(StartupError):
@@ -159,7 +159,7 @@ async def check_database(url: str, schema: str) -> None:
         async with engine.connect() as one, engine.connect() as other:
             await _check_settings(one)
             await _check_sessions(one, other)
-            await _check_writing(one, schema)
+            await database.check_writable(one, schema)
     finally:
         await engine.dispose()
 
@@ -180,12 +180,6 @@ async def _check_sessions(one: AsyncConnection, other: AsyncConnection) -> None:
         await connection.rollback()
     if backends[0] != backends[2] or backends[1] != backends[3] or backends[0] == backends[1]:
         raise DatabaseRefuses(_POOLER.format("in transaction mode: sessions share a backend"))
-
-
-async def _check_writing(connection: AsyncConnection, schema: str) -> None:
-    await connection.execute(text(f"update {schema}.outbox set shard = shard where false"))  # noqa: S608 - the schema is a constant
-    await connection.execute(text("select pg_logical_emit_message(true, 'lightbulb', '')"))
-    await connection.commit()
 
 
 @contextlib.contextmanager

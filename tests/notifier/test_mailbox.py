@@ -49,7 +49,7 @@ class Caller:
 @pytest.fixture
 async def caller(engine: AsyncEngine) -> AsyncIterator[Caller]:
     listening = process.a_socket("127.0.0.1", 0)
-    pages = application(engine, the_partners(tokens=TOKENS), health.routes(engine))
+    pages = application(engine, the_partners(tokens=TOKENS), health.routes(engine, "notifier"))
     server = process.server(pages)
     task = asyncio.create_task(server.serve(sockets=[listening]))
     async with ClientSession() as session:
