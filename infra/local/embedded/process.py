@@ -53,6 +53,7 @@ class Child:
 
     def __init__(self, folder: Path, name: str, command: ProcessCommand) -> None:
         self.name, self.log, self.grace = name, folder / f"{name}.log", command.grace
+        self.stop_requested = False
         _turn_over(self.log)
         self._log_starts_at = self.log.stat().st_size
         self._watcher = subprocess.Popen(
@@ -79,7 +80,8 @@ class Child:
 
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit code once it has ended; 128 + n after signal n."""
-        return self._watcher.wait(timeout)
+        code = self._watcher.wait(timeout)
+        return code if code >= 0 else 128 - code  # negative: the watcher was killed
 
     def output(self) -> str:
         """Return its output since it was started."""
@@ -89,12 +91,14 @@ class Child:
 
     def kill(self) -> None:
         """Send SIGKILL at once, for tests of a crash."""
+        self.stop_requested = True
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         self.stop()
 
     def ask_to_stop(self) -> None:
         """Begin to stop, without waiting."""
+        self.stop_requested = True
         assert self._watcher.stdin is not None
         self._watcher.stdin.close()
 
@@ -113,8 +117,10 @@ class Child:
             if not self.is_running() or time.monotonic() > deadline:
                 reason = "ended" if not self.is_running() else f"was not ready after {seconds:.0f} s"
                 self.stop()
-                failure = PortInUse if "ddress already in use" in self.output() else StartFailed
-                raise failure(f"{self.name} {reason}; the end of {self.log}:\n{self.output()[-2000:].strip()}")
+                output = self.output()
+                if "ddress already in use" in output:
+                    raise PortInUse(f"{self.name} ended: its port is in use; see {self.log}")
+                raise StartFailed(f"{self.name} {reason}; see the end of {self.log}:\n{output[-2000:].strip()}")
             time.sleep(0.02)
 
 
