@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 LARGEST_LOG = 10_000_000
+"""Bytes after which a log is rotated, while the server runs and before it starts; one earlier file is kept."""
+
 WATCHER = Path(__file__).with_name("parent_watch.py")
 
 
@@ -48,7 +50,7 @@ class ProcessCommand:
 class Child:
     """A running server in its own process group, with a watcher that stops it when this process ends.
 
-    `<folder>/<name>.log` gets its output, `<folder>/<name>.pid` names its process while it runs.
+    `<folder>/<name>.log` gets its output and is rotated, `<folder>/<name>.pid` names its process while it runs.
     """
 
     def __init__(self, folder: Path, name: str, command: ProcessCommand) -> None:
@@ -86,7 +88,8 @@ class Child:
     def output(self) -> str:
         """Return its output since it was started."""
         with self.log.open("rb") as log:
-            log.seek(self._log_starts_at)
+            if os.fstat(log.fileno()).st_size >= self._log_starts_at:  # not rotated since
+                log.seek(self._log_starts_at)
             return log.read().decode(errors="replace")
 
     def kill(self) -> None:
@@ -128,7 +131,7 @@ def _watched(command: ProcessCommand, log: Path, pid_file: Path) -> list[str]:
     account = command.account
     as_user = [] if account.user is None else ["--user", str(account.user), "--group", str(account.group)]
     options = ["--stop-signal", str(command.stop_signal.value), "--grace", str(command.grace)]
-    files = ["--log", str(log), "--pid-file", str(pid_file)]
+    files = ["--log", str(log), "--largest-log", str(LARGEST_LOG), "--pid-file", str(pid_file)]
     return [sys.executable, "-I", str(WATCHER), *options, *files, *as_user, "--", *map(str, command.argv)]
 
 
@@ -136,5 +139,5 @@ def _turn_over(log: Path) -> None:
     """Rotate a large log; keep one earlier file."""
     log.touch(mode=0o600)
     if log.stat().st_size > LARGEST_LOG:
-        log.replace(log.with_suffix(".log.old"))
+        log.replace(f"{log}.old")
         log.touch(mode=0o600)
