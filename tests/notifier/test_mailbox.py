@@ -78,7 +78,7 @@ async def test_a_partner_fetches_its_feedback_in_order(caller: Caller, lives: tu
             "service": {"code": "minor-adaptations", "text": "Minor adaptations and equipment"},
             "action": "grab rails fitted",
             "provider": "Charnwood Borough Council",
-            "date": "2026-11-20",
+            "date": "2026-11-03",
         }
     ]
     assert body[0]["text"]
