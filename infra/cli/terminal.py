@@ -84,3 +84,10 @@ def database_of(data: Path) -> str:
 def kafka_of(data: Path) -> str:
     """Return the Kafka address in LIGHTBULB_KAFKA, else that of the installation in `data`."""
     return settings.from_environment("kafka") or str(addresses(data)["kafka"])
+
+
+def deployment_of(data: Path) -> Path | None:
+    """Return the file that LIGHTBULB_DEPLOYMENT names, else that of the installation in `data`, or None if it has none."""
+    named = settings.from_environment("deployment")
+    file = Path(named) if named else data / "deployment.yaml"
+    return file if named or file.exists() else None

@@ -9,7 +9,7 @@ from schemas.topics import REFERRAL_EVENT, declared, hub_command
 from services.messaging import broker, resubmit
 from services.messaging.outbox import Relay
 from services.reference import directory, yaml_files
-from services.router import directory_versions, store
+from services.router import backlog, directory_versions, store
 from services.router.consumer import Batches
 from services.router.overdue import OverdueDischarges
 from services.runtime import database, health, process
@@ -35,7 +35,7 @@ async def main(config: Settings) -> None:
         topics = [REFERRAL_EVENT, *map(hub_command, names)]
         consumer = broker.subscribe(listener, topics, group=GROUP, receive=batches.receive)
         log.info("router_starting", directory=hubs.version, hubs=len(names))
-        backlog_monitor = BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=topics)
+        backlog_monitor = BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=topics, query=backlog.measure)
         watchdog = Watchdog(backlog_monitor, [relay.loop(), *consumer.loops()], seconds=config.stall_seconds)
         pages = Starlette(
             routes=health.routes(engine, lambda: [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()])

@@ -29,6 +29,13 @@ BUILD = Gauge(
     registry=REGISTRY,
 )
 
+EXPIRY = Gauge(
+    "lightbulb_certificate_expiry_timestamp_seconds",
+    "When the first certificate, or the token, of a file that the settings or deployment.yaml name ends; NaN if that cannot be known",
+    ["use", "partner"],
+    registry=REGISTRY,
+)
+
 # ---- dependencies and stalled tasks ----------------------------------------------------------------------------------
 
 DEPENDENCY_UP = Gauge(
@@ -46,6 +53,12 @@ TASK_STALLED_SECONDS = Gauge(
 LAG = Gauge(
     "lightbulb_consumer_lag_records",
     "Records of a topic that this consumer group has not applied yet",
+    ["topic"],
+    registry=REGISTRY,
+)
+OLDEST_UNAPPLIED = Gauge(
+    "lightbulb_consumer_oldest_age_seconds",
+    "Age of the oldest record on a topic that this consumer group has not applied yet; 0 if none",
     ["topic"],
     registry=REGISTRY,
 )
@@ -69,6 +82,15 @@ DEAD_LETTERS = Gauge(
     "lightbulb_dead_letters",
     "Unresolved dead letters, by kind of reason (1,000: or more)",
     ["reason"],
+    registry=REGISTRY,
+)
+
+# ---- hubs ------------------------------------------------------------------------------------------------------------
+
+OLDEST_REQUESTED = Gauge(
+    "lightbulb_case_requested_oldest_age_seconds",
+    "How long the oldest case that a hub holds and has not accepted has been with it",
+    ["hub"],
     registry=REGISTRY,
 )
 
