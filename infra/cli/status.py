@@ -22,7 +22,7 @@ from infra.cli.terminal import (
 from infra.operations import ends as endings
 from infra.operations import status as status_report
 from infra.operations import status_check
-from infra.operations.status_check import Problem, Limits
+from infra.operations.status_check import Limits, Problem
 
 DEFAULTS = Limits()
 
