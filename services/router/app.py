@@ -15,6 +15,7 @@ from services.router.overdue import OverdueDischarges
 from services.runtime import database, health, process
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.logs import log
+from services.runtime.positions import Positions
 from services.runtime.settings import Settings
 from services.runtime.watchdog import Watchdog
 
@@ -33,7 +34,8 @@ async def main(config: Settings) -> None:
         batches = Batches(engine, hubs, committed=relay.wake, share=config.dead_letter_share)
         listener = broker.create(config, name="router")
         topics = [REFERRAL_EVENT, *map(hub_command, names)]
-        consumer = broker.subscribe(listener, topics, group=GROUP, receive=batches.receive)
+        positions = Positions(engine, store.SCHEMA)
+        consumer = broker.subscribe(listener, topics, group=GROUP, receive=batches.receive, positions=positions)
         log.info("router_starting", directory=hubs.version, hubs=len(names))
         backlog_monitor = BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=topics, query=backlog.measure)
         watchdog = Watchdog(backlog_monitor, [relay.loop(), *consumer.loops()], seconds=config.stall_seconds)

@@ -78,6 +78,12 @@ TOPIC_PAUSED = Gauge(
     ["topic"],
     registry=REGISTRY,
 )
+RECORDS_GONE = Gauge(
+    "lightbulb_records_gone",
+    "Records of a topic that were deleted from Kafka before this consumer group read them, until they are reconciled",
+    ["topic"],
+    registry=REGISTRY,
+)
 DEAD_LETTERS = Gauge(
     "lightbulb_dead_letters",
     "Unresolved dead letters, by kind of reason (1,000: or more)",

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+from aiokafka import TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
@@ -36,9 +37,10 @@ from services.router.consumer import Batches
 from services.router.decide import lifecycle
 from services.router.decide.lifecycle import CaseDecision
 from services.router.overdue import OverdueDischarges
-from services.runtime import database, health
+from services.runtime import database, health, positions
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.database import SERVICE_ROLES
+from services.runtime.positions import Gap
 from services.runtime.settings import Settings
 from tests.builders.bars import a_bars_message
 from tests.builders.csv import a_file
@@ -352,11 +354,15 @@ async def looks(on: Services) -> None:
         monitor = BacklogMonitor(
             Settings(database="postgresql+asyncpg://unused", kafka="unused", secret_file=Path("/dev/null")),
             schema,
+            group=None if schema == "intake" else schema,
+            topics=["referral.event"],
             query={"router": router_backlog.measure, "notifier": backlog.measure}.get(schema),
             quarantine=schema != "intake",
         )
         monitor._engine = engine
         await monitor._rows()
+        if schema != "intake":
+            await _passes_over_records(engine, schema)
         await _asgi(Starlette(routes=health.routes(engine)), "GET", "/health/ready", b"", {})
 
 
@@ -365,6 +371,12 @@ async def comparisons(on: Services) -> None:
         found = await not_applied.oldest(on.commands, hop)
         assert found.subject, hop
         await not_applied.note(on.commands, hop, 0)
+
+
+async def _passes_over_records(engine: AsyncEngine, schema: str) -> None:
+    """Store positions, and gaps of both kinds."""
+    place = TopicPartition("referral.event", 0)
+    await positions.save(engine, schema, {place: 9}, [Gap(place, 4, 7), Gap(place, 9, 0)])
 
 
 async def templates(on: Services) -> None:

@@ -294,6 +294,7 @@ ROUTER = (
     *parts.outbox("router"),
     *parts.outbox_applied("router", "case.event"),
     *parts.dead_letters("router"),
+    *parts.positions("router"),
     # The id of the row that this row publishes again (lightbulb republish).
     "alter table router.outbox add column republished_from bigint",
     "create index outbox_target on router.outbox (target, created_at)",
@@ -369,8 +370,20 @@ NOTIFIER = (
             reason text,
             primary key (person_key, feedback_id, number)
         )""",
+    # Feedback that `feedback.event` says was accepted or refused before the database was restored (lightbulb reconcile), until it is
+    # composed again: it is then stored with this outcome and not sent.
+    """
+        create table notifier.told (
+            person_key text not null,
+            feedback_id uuid not null,
+            outcome text not null check (outcome in ('accepted', 'failed')),
+            reason text,
+            at timestamptz not null,
+            primary key (person_key, feedback_id)
+        )""",
     *parts.outbox("notifier"),
     *parts.dead_letters("notifier"),
+    *parts.positions("notifier"),
 )
 
 
