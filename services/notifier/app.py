@@ -1,8 +1,9 @@
 """Run the notifier: consume case events, deliver feedback. Start it with `python -m services.notifier.app`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -11,11 +12,11 @@ from starlette.applications import Starlette
 from schemas.topics import CASE_EVENT, FEEDBACK_EVENT, declared
 from services.messaging import broker, resubmit
 from services.messaging.outbox import Relay
-from services.notifier import backlog, store, templates
+from services.notifier import backlog, circuits, store, templates
 from services.notifier.channels import Channel
 from services.notifier.channels.fhir_endpoint import FhirEndpoint
 from services.notifier.channels.mailbox import Mailbox
-from services.notifier.channels.mesh import MeshChannel, MeshNotSet
+from services.notifier.channels.mesh import MeshChannel, MeshNotSet, MeshUnset
 from services.notifier.consumer import CaseEventConsumer, FeedbackComposer
 from services.notifier.delivery import Deliverer
 from services.notifier.read_api import application
@@ -55,9 +56,8 @@ async def create_channels(
     """Yield the channels of this installation by name; close them at the end."""
     endpoint = FhirEndpoint(recipients.fhir_address, texts.sender_details)
     mesh = MeshChannel.from_settings(config, recipients.mesh_mailbox, texts.sender_details) if config.mesh_url else None
-    by_name: dict[str, Channel] = {"fhir": endpoint, "mailbox": Mailbox()}
     try:
-        yield by_name | ({"mesh": mesh} if mesh is not None else {})
+        yield {"fhir": endpoint, "mailbox": Mailbox(), "mesh": mesh or MeshUnset()}
     finally:
         if mesh is not None:
             await asyncio.to_thread(mesh.close)
@@ -68,7 +68,9 @@ async def _serve(
     config: Settings, engine: AsyncEngine, all_partners: partners.Partners, composer: FeedbackComposer
 ) -> None:
     relay = Relay(engine, store.SCHEMA, config.kafka, idempotent=config.kafka_idempotent)
-    delivery = Deliverer(engine, composer.channels, composer.texts, recorded=relay.wake)
+    delivery = Deliverer(
+        engine, composer.channels, composer.texts, recorded=relay.wake, give_up_after=config.feedback_give_up_after
+    )
 
     def committed() -> None:
         delivery.wake()
@@ -78,10 +80,12 @@ async def _serve(
     listener = broker.create(config, name="notifier")
     positions = Positions(engine, store.SCHEMA)
     consumer = broker.subscribe(listener, [CASE_EVENT], group=GROUP, receive=receiver.receive, positions=positions)
-    backlog_monitor = BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], query=backlog.measure)
+    measure = partial(backlog.measure, unfetched_after=config.feedback_unfetched_after)
+    backlog_monitor = BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], query=measure)
     loops = [relay.loop(), delivery.loop(), *consumer.loops()]
     watchdog = Watchdog(backlog_monitor, loops, seconds=config.stall_seconds)
     log.info("notifier_starting", channels=sorted(composer.channels))
+    await _name_unaddressed(engine, partners.unaddressed(all_partners, mesh=config.mesh_url is not None))
     await broker.run(
         listener,
         delivery.run(),
@@ -92,6 +96,14 @@ async def _serve(
             config, engine, all_partners, lambda: [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()]
         ),
     )
+
+
+async def _name_unaddressed(engine: AsyncEngine, missing: Sequence[partners.UnaddressedChannel]) -> None:
+    """Log each partner whose feedback waits because its channel has no address or settings, and store the list."""
+    for one in missing:
+        log.warning("partner_unaddressed", partner=one.partner, channel=one.channel, reason=one.reason)
+    async with engine.begin() as tx:
+        await circuits.replace_unaddressed(tx, missing)
 
 
 def _run_http(

@@ -62,7 +62,7 @@ async def test_sequence_numbers_continue_over_batches(engine: AsyncEngine) -> No
 async def test_mailbox_feedback_is_accepted_at_once_with_a_feedback_sent_event(engine: AsyncEngine) -> None:
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         await notifier.receive(*a_life(by_gp(GP_MAILBOX), "life"))
-    assert {row.state for row in await rows(engine, FEEDBACK)} == {"accepted"}
+    assert {row.state for row in await rows(engine, FEEDBACK)} == {"kept"}
     assert len(await rows(engine, "select * from notifier.outbox")) == 2
     assert await rows(engine, "select * from notifier.conversation where due_at is not null") == []
 

@@ -85,7 +85,7 @@ async def test_a_partner_fetches_its_feedback_in_order(caller: Caller, lives: tu
         }
     ]
     assert body[0]["text"]
-    assert set(body[0]["steps"]) == {"composed", "accepted", "collected"}
+    assert set(body[0]["steps"]) == {"composed", "kept", "collected"}
 
 
 async def test_fetched_feedback_is_recorded_once_as_collected(
