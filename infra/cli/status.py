@@ -33,12 +33,11 @@ def _limit(name: str, unit: str, what: str) -> Any:
 
 Late = Annotated[
     float,
-    _limit(
-        "--late", "MINUTES", "how long an event may wait to be published, applied or decided, or feedback to be sent."
-    ),
+    _limit("--late", "MINUTES", "how long an event may wait to be published, applied or decided."),
 ]
 MaxLag = Annotated[int, _limit("--lag", "RECORDS", "how many records the router or the notifier may be behind.")]
 Unaccepted = Annotated[float, _limit("--unaccepted", "DAYS", "how long a hub may have a case without accepting it.")]
+FeedbackLate = Annotated[float, _limit("--feedback", "HOURS", "how long feedback may wait to be delivered.")]
 UnreadBy = Annotated[float, _limit("--unread", "HOURS", "how long an event may wait for a hub's system.")]
 Ends = Annotated[float, _limit("--ends", "DAYS", "how long a certificate or token must still be valid.")]
 
@@ -52,6 +51,7 @@ def status(
     late: Late = DEFAULTS.late_minutes,
     lag: MaxLag = DEFAULTS.lag,
     unaccepted: Unaccepted = DEFAULTS.unaccepted_days,
+    feedback: FeedbackLate = DEFAULTS.feedback_hours,
     unread: UnreadBy = DEFAULTS.unread_hours,
     ends: Ends = DEFAULTS.ends_days,
 ) -> None:
@@ -66,7 +66,7 @@ def status(
     """
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it would say is one of the problems
     if check:
-        _check(data, Limits(late, lag, unaccepted, unread, ends), as_json=as_json)
+        _check(data, Limits(late, lag, unaccepted, feedback, unread, ends), as_json=as_json)
         return
     with translate_connection_errors():
         position = asyncio.run(status_report.position(database_of(data), kafka_of(data), deployment_of(data)))

@@ -16,8 +16,9 @@ from infra.operations.ends import ends
 from infra.operations.hub_topics import Unread, look
 from infra.operations.not_applied import Hop
 from services.router import backlog
-from services.runtime import database
+from services.runtime import database, settings
 from services.runtime.backlog import ROW_COUNT_LIMIT, outbox_queues
+from services.runtime.database import Transaction
 
 GROUPS = ("router", "notifier")
 
@@ -71,6 +72,15 @@ def _dead_letters(schema: str) -> dict[str, str]:
     }
 
 
+def _gone(schema: str) -> str:
+    return f"""
+        select coalesce(string_agg(concat_ws(' ', topic, records), ', ' order by topic), 'none') from (
+            select topic, sum(greatest(1, next_offset - first_offset)) as records from (
+                select topic, first_offset, next_offset from {schema}.records_gone
+                where resolved_at is null order by noticed_at limit {ROW_COUNT_LIMIT}) as gone
+            group by topic) as by_topic"""  # noqa: S608 - a constant
+
+
 def _paused(schema: str) -> str:
     return f"select coalesce(string_agg(topic, ', ' order by topic), 'none') from {schema}.paused_topic where until > clock_timestamp()"  # noqa: S608 - a constant
 
@@ -91,14 +101,26 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "cases": _estimate('router."case"'),
         **_dead_letters("router"),
         "topics paused": _paused("router"),
+        "records deleted unread": _gone("router"),
         **_outbox("router"),
     },
     "notifier": {
         "feedback composed": _estimate("notifier.feedback"),
         "feedback waiting": _count("from notifier.feedback where state = 'waiting'"),
         "feedback failed": _count("from notifier.feedback where state = 'failed'"),
+        "feedback failed lately": _count(
+            "from notifier.feedback where state = 'failed' and composed_at > clock_timestamp() - make_interval(secs => :lately)"
+        ),
+        "feedback kept to be fetched": _count("from notifier.feedback where state = 'kept'"),
+        "feedback not fetched for too long": _count(
+            "from notifier.feedback where state = 'kept' and composed_at < clock_timestamp() - make_interval(secs => :unfetched)"
+        ),
+        "oldest not fetched, seconds": "select extract(epoch from clock_timestamp() - composed_at)::int"
+        " from notifier.feedback where state = 'kept' order by composed_at limit 1",
+        "oldest not fetched, reference": "select reference from notifier.feedback where state = 'kept' order by composed_at limit 1",
         **_dead_letters("notifier"),
         "topics paused": _paused("notifier"),
+        "records deleted unread": _gone("notifier"),
         **_outbox("notifier"),
         "oldest undelivered, seconds": "select extract(epoch from clock_timestamp() - composed_at)::int"
         " from notifier.feedback where state = 'waiting' order by composed_at limit 1",
@@ -106,6 +128,36 @@ QUESTIONS: dict[str, dict[str, str]] = {
         " order by composed_at limit 1",
     },
 }
+
+
+LISTS: dict[str, dict[str, str]] = {
+    "notifier": {
+        "endpoints failing": """
+            select channel, recipient as partner, extract(epoch from clock_timestamp() - failing_since)::int as seconds, reason
+            from notifier.endpoint where opened_at is not null order by channel, recipient limit 1000""",
+        "partners without address": """
+            select channel, partner, extract(epoch from clock_timestamp() - noticed_at)::int as seconds, reason
+            from notifier.unaddressed order by channel, partner limit 1000""",
+    }
+}
+"""Questions by service whose answer is a list, each with channel, partner, seconds and reason."""
+
+
+def _values(query: str) -> dict[str, float]:
+    """Return the values of the parameters of a query, by the settings of the notifier as far as they are known here.
+
+    Failed lately: composed so late that it failed in the last 7 days at the earliest.
+    """
+    unfetched, give_up = (_seconds(f"feedback_{name}_after") for name in ("unfetched", "give_up"))
+    known = {"unfetched": unfetched, "lately": LATELY + give_up}
+    return {name: value for name, value in known.items() if f":{name})" in query}
+
+
+LATELY = 7 * 86_400.0
+
+
+def _seconds(name: str) -> float:
+    return float(settings.from_environment(name) or settings.Settings.model_fields[name].default)
 
 
 async def position(url: str, kafka: str, deployment: Path | None) -> dict[str, Any]:
@@ -123,18 +175,25 @@ async def in_postgresql(url: str) -> dict[str, Part]:
     try:
         async with engine.connect() as connection:
             await not_applied.by_index(connection)  # a count stops at its limit
-            answers: dict[str, Part] = {
-                service: {
-                    name: _number((await connection.execute(text(query))).scalar()) for name, query in questions.items()
-                }
-                for service, questions in QUESTIONS.items()
-            }
+            answers = {service: await _answers(connection, service) for service in QUESTIONS}
             requested = await backlog.requested_cases(connection)
         for hop in not_applied.HOPS:
             answers[hop.outbox] |= await _not_applied(engine, hop)
     finally:
         await engine.dispose()
     return {**answers, "hubs": {one.hub: _requested(one) for one in requested}}
+
+
+async def _answers(tx: Transaction, service: str) -> Part:
+    numbers = {
+        name: _number((await tx.execute(text(query), _values(query))).scalar())
+        for name, query in QUESTIONS[service].items()
+    }
+    lists = {
+        name: [dict(row) for row in (await tx.execute(text(query))).mappings()]
+        for name, query in LISTS.get(service, {}).items()
+    }
+    return {**numbers, **lists}
 
 
 async def _not_applied(engine: AsyncEngine, hop: Hop) -> Part:
@@ -221,6 +280,11 @@ def _rows(known: Part) -> Iterator[tuple[str, str]]:
     """Yield name and value; an age ("..., seconds") together with what else is known of the same thing."""
     aged = {name.removesuffix(", seconds") for name in known if name.endswith(", seconds")}
     for name, answer in known.items():
+        if isinstance(answer, list):
+            yield name, "none" if not answer else str(len(answer))
+            for one in answer:
+                yield f"- {one['channel']} of {one['partner']}", f"for {in_words(one['seconds'])}, {one['reason']}"
+            continue
         thing = next((one for one in aged if name.startswith(f"{one}, ")), None)
         if thing is None:
             yield name, "-" if answer is None else str(answer)

@@ -14,11 +14,13 @@ class Limits:
     """From when something is wrong; 0 means that it is not checked."""
 
     late_minutes: float = 15
-    """Events that are not published, applied or decided; feedback that is due."""
+    """Events that are not published, applied or decided."""
     lag: int = 10_000
     """Records that the router or the notifier has to read."""
     unaccepted_days: float = 3
     """The oldest case that a hub has not accepted."""
+    feedback_hours: float = 24
+    """The oldest feedback that is not delivered."""
     unread_hours: float = 24
     """The oldest event that no system of the hub has read."""
     ends_days: float = 30
@@ -42,6 +44,7 @@ def problems(position: Mapping[str, Any], limits: Limits) -> list[Problem]:
     services = (name for name in ("intake", "router", "notifier") if name in position)
     return [
         *(one for name in services for one in _of_service(name, position[name], limits)),
+        *_of_feedback(position.get("notifier", {}), limits),
         *_lagging(position.get("lag", {}), limits),
         *(one for hub, known in position.get("hubs", {}).items() for one in _of_hub(hub, known, limits)),
         *_ending(position.get("ends", []), limits),
@@ -62,6 +65,9 @@ def _of_service(name: str, known: Part, limits: Limits) -> Iterator[Problem]:
         yield Problem(name, f"{known['dead letters']} dead letters", "lightbulb quarantine list")
     if known.get("topics paused", "none") != "none":
         yield Problem(name, f"paused: {known['topics paused']}", "see docs/operate.md, Paused topics")
+    if known.get("records deleted unread", "none") != "none":
+        gone = f"Kafka deleted records before they were read: {known['records deleted unread']}"
+        yield Problem(name, gone, "lightbulb reconcile --dry-run")
     for what, subject, do in NOT_APPLIED.get(name, ()):
         if _over(age := known[f"{what}, seconds"], late):
             about, why = known[f"{what}, {subject}"], known[f"{what}, where"]
@@ -78,6 +84,33 @@ NOT_APPLIED = {
         ),
     ),
 }
+
+
+def _of_feedback(known: Part, limits: Limits) -> Iterator[Problem]:
+    if _over(age := known.get("oldest undelivered, seconds"), limits.feedback_hours * HOUR):
+        about = known["oldest undelivered, reference"]
+        yield Problem("notifier", f"feedback on {about} waits for {in_words(age)}", f"lightbulb trace {about}")
+    if known.get("feedback failed lately"):
+        yield Problem(
+            "notifier", f"{known['feedback failed lately']} feedback failed", "lightbulb feedback list --failed"
+        )
+    if known.get("feedback not fetched for too long"):
+        unfetched = f"{known['feedback not fetched for too long']} feedback is kept and was not fetched"
+        yield Problem("notifier", unfetched, "lightbulb feedback list --unfetched")
+    for one in known.get("endpoints failing", ()):
+        if one["reason"] in MISSING:
+            continue  # below
+        failing = (
+            f"the {one['channel']} endpoint of {one['partner']} fails for {in_words(one['seconds'])} ({one['reason']})"
+        )
+        yield Problem("notifier", failing, "see docs/operate.md, Feedback and MESH")
+    for one in known.get("partners without address", ()):
+        yield Problem(
+            "notifier", f"{one['partner']} has no {one['channel']} address ({one['reason']})", MISSING[one["reason"]]
+        )
+
+
+MISSING = {"no-address": "add feedback_url to deployment.yaml", "no-settings": "set LIGHTBULB_MESH_URL"}
 
 
 def _lagging(lag: Part, limits: Limits) -> Iterator[Problem]:

@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.cli.terminal import console
 from infra.operations import hub_topics, not_applied, status, status_check
 from infra.operations.ends import ends
 from infra.operations.not_applied import HOPS
@@ -38,6 +39,7 @@ from tests.router.conftest import emptied
 from tests.router.stored import apply, case_id, rows
 
 INTAKE, ROUTER = HOPS
+AT_REST = {name: hub_topics.Unread(name, 0, 0) for name in ("router", "notifier", "hub.blaby.case")}
 
 
 @pytest.fixture
@@ -209,6 +211,48 @@ async def test_a_hub_topic_is_unread_by_the_group_that_has_read_furthest_or_by_n
     assert (await hub_topics.look(kafka))[topic] == hub_topics.Unread(own, 0, 0, None)
 
 
+# ---- feedback, and records that are gone ----------------------------------------------------------------------------
+
+FEEDBACK = """
+    insert into notifier.feedback (person_key, feedback_id, reference, caused_by, recipient, channel, feedback_type, status, ordinal,
+        correlation_id, state, content, body, ids, steps, composed_at)
+    select 'a', gen_random_uuid(), 'LB-' || number, 'e', 'gp', 'mailbox', 'received', 'requested', 1, 'c', state, '{}', '', '{}', '{}',
+        now() - days * interval '1 day'
+    from (values (1, 'waiting', 2), (2, 'failed', 13), (3, 'failed', 15), (4, 'kept', 8), (5, 'kept', 6), (6, 'collected', 9))
+        as given (number, state, days)"""
+ENDPOINTS = """
+    insert into notifier.endpoint (channel, recipient, failures, reason, failing_since, opened_at)
+    values ('fhir', 'gp-a', 9, 'http 302', now() - interval '2 hours', now()), ('fhir', 'gp-b', 2, 'http 503', now(), null),
+           ('fhir', 'gp-c', 9, 'no-address', now(), now())"""
+UNADDRESSED = "insert into notifier.unaddressed (partner, channel, reason) values ('gp-c', 'fhir', 'no-address')"
+GONE = """
+    insert into router.records_gone (topic, partition, first_offset, next_offset, resolved_at)
+    values ('referral.event', 0, 1, 30, null), ('referral.event', 1, 7, 0, null), ('hub.blaby.command', 0, 1, 9, now())"""
+
+
+async def test_feedback_that_does_not_arrive_and_records_that_are_gone_are_problems(
+    engine: AsyncEngine, migrated: str
+) -> None:
+    async with engine.begin() as tx:
+        for statement in (FEEDBACK, ENDPOINTS, UNADDRESSED, GONE):
+            await tx.execute(text(statement))
+    position = status.assembled(await status.in_postgresql(migrated), AT_REST)
+    names = ("failed", "failed lately", "kept to be fetched", "not fetched for too long")
+    assert [position["notifier"][f"feedback {name}"] for name in names] == [2, 1, 2, 1]
+    assert [str(one) for one in status_check.problems(position, Limits())] == [
+        "router: Kafka deleted records before they were read: referral.event 30: lightbulb reconcile --dry-run",
+        "notifier: feedback on LB-1 waits for 2 d 0 h: lightbulb trace LB-1",
+        "notifier: 1 feedback failed: lightbulb feedback list --failed",
+        "notifier: 1 feedback is kept and was not fetched: lightbulb feedback list --unfetched",
+        "notifier: the fhir endpoint of gp-a fails for 2 h 0 min (http 302): see docs/operate.md, Feedback and MESH",
+        "notifier: gp-c has no fhir address (no-address): add feedback_url to deployment.yaml",
+    ]
+    with console.capture() as shown:
+        console.print(status.table({**position, "ends": []}), width=80)
+    assert "- fhir of gp-a for 2 h 0 min, http 302" in " ".join(shown.get().split())
+    assert max(map(len, shown.get().splitlines())) <= 80
+
+
 # ---- what ends ------------------------------------------------------------------------------------------------------
 
 
@@ -283,9 +327,6 @@ partners:
 # ---- what is wrong --------------------------------------------------------------------------------------------------
 
 
-AT_REST = {name: hub_topics.Unread(name, 0, 0) for name in ("router", "notifier", "hub.blaby.case")}
-
-
 def test_check_is_silent_about_an_installation_at_rest(
     migrated: str, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,7 +368,7 @@ async def test_what_is_wrong_is_one_line_with_what_to_do(
     [found] = status_check.problems(position, Limits())
     assert str(found).startswith(f"{line}: ")
     if isinstance(answer, int) and name not in ("dead letters", "deleted unread"):
-        assert status_check.problems(position, Limits(0, 0, 0, 0, 0)) == []
+        assert status_check.problems(position, Limits(0, 0, 0, 0, 0, 0)) == []
 
 
 def test_check_prints_servers_that_do_not_answer_and_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
