@@ -25,6 +25,7 @@ from services.reference import directory, partners, yaml_files
 from services.runtime import database, health, process, startup
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.logs import log
+from services.runtime.positions import Positions
 from services.runtime.process import HttpServers
 from services.runtime.settings import Settings
 from services.runtime.watchdog import Watchdog
@@ -90,7 +91,8 @@ async def _serve(
 
     receiver = CaseEventConsumer(engine, composer, committed, config.dead_letter_share)
     listener = broker.create(config, name="notifier")
-    consumer = broker.subscribe(listener, [CASE_EVENT], group=GROUP, receive=receiver.receive)
+    positions = Positions(engine, store.SCHEMA)
+    consumer = broker.subscribe(listener, [CASE_EVENT], group=GROUP, receive=receiver.receive, positions=positions)
     measure = partial(backlog.measure, unfetched_after=config.feedback_unfetched_after)
     backlog_monitor = BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], query=measure)
     loops = [relay.loop(), delivery.loop(), *consumer.loops()]

@@ -17,9 +17,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.runtime import database, metrics
+from services.runtime import database, metrics, positions
 from services.runtime.database import Transaction
 from services.runtime.logs import log
+from services.runtime.positions import Gap, StoredPositions
 from services.runtime.settings import Settings
 
 POLL_TIMEOUT_SECONDS = 5.0
@@ -52,10 +53,16 @@ def outbox_queues(schema: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """Position of a consumer group on one partition: the next offset to read, and the number of records left."""
+    """Position of a consumer group on one partition: the next offset to read, and the number of records left.
+
+    `group`: the offset that the group committed, if it has. `first`, `end`: the offsets that Kafka has.
+    """
 
     committed: int
     records: int
+    group: int | None = None
+    first: int = 0
+    end: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ class BacklogSnapshot:
     """One measurement.
 
     `publishable`: outbox rows whose topics accept records now. `due`: result of the service's query. `paused`: topics of which a
-    process of this service applies nothing for now.
+    process of this service applies nothing for now. `gone`: records that were deleted before this service read them.
     """
 
     database: bool = False
@@ -72,6 +79,7 @@ class BacklogSnapshot:
     publishable: int = 0
     due: bool = False
     paused: frozenset[str] = frozenset()
+    gone: Sequence[Gap] = ()
 
     @property
     def unreachable(self) -> list[str]:
@@ -100,11 +108,16 @@ class BacklogMonitor:
         self._engine: AsyncEngine | None = None
         self._kafka = _KafkaProbe(settings.kafka)
         self._silent: set[str] = set()
+        self._positions = StoredPositions()
+        self._suspected: frozenset[Gap] = frozenset()
         self.snapshot = BacklogSnapshot()
 
     def unmet_conditions(self) -> list[str]:
-        """Return the unmet readiness conditions of a service that cannot work without Kafka."""
-        return [] if self.snapshot.kafka else ["kafka"]
+        """Return the unmet readiness conditions of a service that cannot work without Kafka, and the topics of which it missed records."""
+        return ([] if self.snapshot.kafka else ["kafka"]) + [
+            f"topic {topic}: records were deleted before they were read: run lightbulb reconcile"
+            for topic in sorted({gap.partition.topic for gap in self.snapshot.gone})
+        ]
 
     async def poll(self) -> BacklogSnapshot:
         """Measure everything once. Never raises: a server that does not respond is unreachable."""
@@ -114,6 +127,8 @@ class BacklogMonitor:
         )
         waiting, due, paused = rows if rows is not None else ({}, False, frozenset())
         reachable = None
+        if rows is not None and lags is not None:
+            await self._measure("database", self._compare(lags), self._forget_database)
         if lags is not None:
             reachable = await self._measure("kafka", self._kafka.writable(sorted(waiting)), self._kafka.forget)
         self.snapshot = BacklogSnapshot(
@@ -123,6 +138,7 @@ class BacklogMonitor:
             publishable=sum(waiting[topic] for topic in reachable or ()),
             due=due,
             paused=paused,
+            gone=self._positions.gone,
         )
         self._set_gauges()
         return self.snapshot
@@ -156,6 +172,11 @@ class BacklogMonitor:
             by_topic[partition.topic] += lag.records
         for topic, records in by_topic.items():
             metrics.LAG.labels(topic).set(records)
+        gone: Counter[str] = Counter()
+        for gap in self.snapshot.gone:
+            gone[gap.partition.topic] += gap.records
+        for topic in self._topics:
+            metrics.RECORDS_GONE.labels(topic).set(gone[topic])
 
     # ---- PostgreSQL
 
@@ -170,6 +191,8 @@ class BacklogMonitor:
                 await self._quarantined(connection)
             paused = await self._paused(connection) if self._quarantine else frozenset()
             due = await self._query(connection) if self._query else False
+            if self._group:
+                self._positions = await positions.stored(connection, self._schema, self._topics)
         await self._engine.dispose()  # the next measurement opens a new session
         return waiting, due, paused
 
@@ -207,6 +230,22 @@ class BacklogMonitor:
         metrics.DEAD_LETTERS.clear()
         for kind, count in kinds.items():
             metrics.DEAD_LETTERS.labels(kind).set(count)
+
+    async def _compare(self, lags: Mapping[TopicPartition, Lag]) -> None:
+        """Store the position of each new partition, and gaps that two measurements in a row have shown."""
+        known = self._positions.next
+        new = {one: lag.committed for one, lag in lags.items() if one not in known}
+        found = (
+            positions.find_gap(one, known[one], lag.group, lag.first, lag.end)
+            for one, lag in lags.items()
+            if one in known
+        )
+        suspected = frozenset(gap for gap in found if gap is not None)
+        confirmed = {(gap.partition, gap.first) for gap in self._suspected}
+        self._suspected = suspected
+        missed = [gap for gap in suspected if (gap.partition, gap.first) in confirmed]
+        if self._engine is not None and (new or missed):
+            await positions.save(self._engine, self._schema, new, missed)
 
     async def _forget_database(self) -> None:
         engine, self._engine = self._engine, None
@@ -262,8 +301,9 @@ class _KafkaProbe:
 
 def _lag(committed: Any, first: int, end: int) -> Lag:
     """Return the lag; from the earliest record if no offset is committed, or one older than the retention."""
-    at = max(first, committed.offset if committed is not None else 0)
-    return Lag(at, max(0, end - at))
+    group = committed.offset if committed is not None and committed.offset >= 0 else None
+    at = max(first, group or 0)
+    return Lag(at, max(0, end - at), group, first, end)
 
 
 def _takes(topic: Mapping[str, Any]) -> bool:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from services.router.decide.transition import Transition
     from services.router.store import Input
     from services.runtime.database import Transaction
+    from services.runtime.positions import Positions
 
 T = TypeVar("T")
 E = TypeVar("E", bound="CaseEvent")
@@ -111,8 +112,9 @@ def offset_before_transaction() -> None:
         *,
         group: str,
         receive: "Receive",
+        positions: "Positions | None" = None,
     ) -> "Subscription":
-        return before(broker, topics, group=group, receive=_in_background(receive))
+        return before(broker, topics, group=group, receive=_in_background(receive), positions=positions)
 
     before = kafka.subscribe
     kafka.subscribe = subscribe
