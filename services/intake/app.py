@@ -53,7 +53,7 @@ ROUTES = [
 
 def create(intake: accept.Intake, engine: AsyncEngine, *, with_metrics: bool = True) -> Starlette:
     """Return the ASGI application, ready if the database is: without Kafka, referrals wait in the outbox."""
-    health_routes = health.routes(engine, with_metrics=with_metrics)
+    health_routes = health.routes(engine, store.SCHEMA, with_metrics=with_metrics)
     app = Starlette(
         routes=[*ROUTES, *health_routes],
         middleware=[Middleware(health.StatusCounterMiddleware)],
@@ -82,7 +82,7 @@ async def serve(chosen: Settings) -> None:
 
 
 async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
-    relay = Relay(engine, "intake", chosen.kafka, idempotent=chosen.kafka_idempotent)
+    relay = Relay(engine, store.SCHEMA, chosen.kafka, idempotent=chosen.kafka_idempotent)
     group_commit = GroupCommit(engine, secret, relay)
     intake = _intake(chosen, group_commit, secret)
     mllp = Mllp(intake)
@@ -111,11 +111,11 @@ def _monitoring(
     chosen: Settings, engine: AsyncEngine, relay: Relay, group_commit: GroupCommit
 ) -> list[asyncio.Task[None]]:
     """Start the watchdog, and the server of health and metrics if they have a port of their own."""
-    backlog = BacklogMonitor(chosen, "intake", quarantine=False)
+    backlog = BacklogMonitor(chosen, store.SCHEMA, quarantine=False)
     watchdog = Watchdog(backlog, [relay.loop(), group_commit.loop()], seconds=chosen.stall_seconds)
     tasks = [asyncio.create_task(watchdog.run())]
     if chosen.metrics_port is not None:
-        pages = Starlette(routes=health.routes(engine))
+        pages = Starlette(routes=health.routes(engine, store.SCHEMA))
         tasks.append(asyncio.create_task(process.answer_apart(pages, chosen)))
     return tasks
 

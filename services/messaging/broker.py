@@ -117,21 +117,16 @@ class Subscription:
         consumer = self._subscriber.consumer
         return consumer.assignment() if consumer is not None else frozenset()
 
-    def _assigned_positions(self, snapshot: BacklogSnapshot) -> Mapping[TopicPartition, tuple[int, int]]:
+    def _assigned_positions(self, snapshot: BacklogSnapshot) -> Mapping[TopicPartition, int]:
         assigned = self._assigned()
         return {one: at for one, at in self._positions(snapshot).items() if one in assigned}
 
-    def _positions_if_unassigned(self, snapshot: BacklogSnapshot) -> Mapping[TopicPartition, tuple[int, int]]:
+    def _positions_if_unassigned(self, snapshot: BacklogSnapshot) -> Mapping[TopicPartition, int]:
         return {} if self._assigned() else self._positions(snapshot)
 
-    def _positions(self, snapshot: BacklogSnapshot) -> dict[TopicPartition, tuple[int, int]]:
-        database_errors = self._handler.database_errors
+    def _positions(self, snapshot: BacklogSnapshot) -> dict[TopicPartition, int]:
         paused = snapshot.paused | self._handler.paused
-        return {
-            one: (lag.committed, database_errors)
-            for one, lag in snapshot.lags.items()
-            if lag.records and one.topic not in paused
-        }
+        return {one: lag.committed for one, lag in snapshot.lags.items() if lag.records and one.topic not in paused}
 
 
 async def _parse(records: Any, original: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -155,8 +150,7 @@ Receive = Callable[[Sequence[KafkaRecord]], Awaitable[Collection[str] | None]]
 class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
     """The handler of one subscriber, and the rebalance listener that lets it finish its batch before a revocation.
 
-    `database_errors`: attempts that PostgreSQL rejected. `joined`: this member got its first assignment. `paused`: topics that
-    wait to be tried again.
+    `joined`: this member got its first assignment. `paused`: topics that wait to be tried again.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -165,7 +159,6 @@ class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self.paused: frozenset[str] = frozenset()
         self._busy = asyncio.Lock()
         self._revoked = False
-        self.database_errors = 0
         self.joined = False
 
     async def handle(self, records: tuple[ConsumerRecord[bytes, bytes], ...]) -> None:
@@ -196,7 +189,6 @@ class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             except Exception as error:
                 log.warning("batch_retrying", reason=database.reason_class(error), records=len(records), seconds=pause)
                 metrics.BATCH_RETRIES.labels(database.error_kind(error)).inc()
-                self.database_errors += database.sqlstate(error) is not None
                 if self._revoked or remaining <= 0:
                     raise
             await asyncio.sleep(pause)

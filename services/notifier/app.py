@@ -97,10 +97,10 @@ def _run_http(
 ) -> list[Coroutine[Any, Any, None]]:
     """Return the HTTP servers: the partners' API, and a second one for health and metrics if a port is set for it."""
     apart = config.metrics_port is not None
-    pages = application(engine, all_partners, health.routes(engine, missing, with_metrics=not apart))
+    pages = application(engine, all_partners, health.routes(engine, store.SCHEMA, missing, with_metrics=not apart))
     answering = [process.answer(pages, config)]
     if apart:
-        answering.append(process.answer_apart(Starlette(routes=health.routes(engine, missing)), config))
+        answering.append(process.answer_apart(Starlette(routes=health.routes(engine, store.SCHEMA, missing)), config))
     return answering
 
 

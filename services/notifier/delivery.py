@@ -18,6 +18,7 @@ from services.notifier import leases
 from services.notifier.channels import Channel, Failed, Outcome, Retry, pause_before
 from services.notifier.compose import FeedbackTexts, restate
 from services.notifier.leases import Acquired, Attempt, Lease
+from services.notifier.store import SCHEMA
 from services.runtime import database, metrics, tracing
 from services.runtime.backlog import BacklogSnapshot
 from services.runtime.logs import log
@@ -127,8 +128,6 @@ class Deliverer:
 
     def _refused(self, error: Exception) -> None:
         metrics.BATCH_RETRIES.labels(database.error_kind(error)).inc()
-        if database.sqlstate(error) is not None:
-            self._progress.record()  # PostgreSQL rejected it: a restart would not help, so it does not count as a stall
 
     async def _wait(self) -> None:
         """Wait until woken or the poll is due; not by `wait_for`, which in Python 3.11 can swallow a cancellation."""
@@ -217,7 +216,7 @@ class Deliverer:
         self._wake_later(results)
 
     async def _mark(self, results: Sequence[Attempt]) -> None:
-        async with self._engine.begin() as tx:
+        async with database.transaction(self._engine, SCHEMA) as tx:
             await leases.mark(tx, results)
         self._recorded()
 

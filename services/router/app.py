@@ -38,7 +38,9 @@ async def main(config: Settings) -> None:
         backlog_monitor = BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=topics)
         watchdog = Watchdog(backlog_monitor, [relay.loop(), *consumer.loops()], seconds=config.stall_seconds)
         pages = Starlette(
-            routes=health.routes(engine, lambda: [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()])
+            routes=health.routes(
+                engine, store.SCHEMA, lambda: [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()]
+            )
         )
         overdue = OverdueDischarges(engine, seconds=config.overdue_seconds, committed=relay.wake)
         serve = process.answer_apart if config.metrics_port else process.answer

@@ -1,8 +1,8 @@
 """Ends a process that has work but makes no progress, so that its supervisor restarts it.
 
-Progress is completed work: committed offsets, published outbox rows, saved results. It is checked only while both database and Kafka
-respond to separate clients (backlog.py): while one is unreachable, tasks back off, and every timer restarts when it is back. An error
-that a server returned (disk full, a lock, a deadlock) counts as progress: the client works, and a new process would get it too.
+Progress is completed work: committed offsets, published outbox rows, saved results. It is checked only while separate clients
+(backlog.py) can write to the database in a new session and reach Kafka: otherwise a new process would do no better, so that tasks back
+off, and every timer restarts when both are back. An error of PostgreSQL does not count as progress: a new session may do better.
 
 A blocked event loop cannot run this check, so a thread watches the loop. If a lock that the loop holds blocks the thread too, a timer
 of the interpreter (faulthandler), which needs no such lock, ends the process.
@@ -43,7 +43,7 @@ ProgressByKey = Mapping[Any, Hashable]
 
 
 class Progress:
-    """Counts the progress of a task: `record()` after each piece of work and each error that a server returned."""
+    """Counts the progress of a task: `record()` after each piece of work."""
 
     def __init__(self) -> None:
         self.done = 0

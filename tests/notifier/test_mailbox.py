@@ -52,7 +52,7 @@ async def caller(engine: AsyncEngine) -> AsyncIterator[Caller]:
     listening = process.listen(
         Settings(database="postgresql+asyncpg://unused", kafka="unused", secret_file="/dev/null")
     )
-    pages = application(engine, the_partners(tokens=TOKENS), health.routes(engine))
+    pages = application(engine, the_partners(tokens=TOKENS), health.routes(engine, "notifier"))
     server = process.server(pages)
     task = asyncio.create_task(server.serve(sockets=[listening]))
     async with ClientSession() as session:
