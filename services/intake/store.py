@@ -21,7 +21,7 @@ from services.intake.batch import Batch, MessageDecision, PendingMessage, Protoc
 from services.intake.deduplication import AcceptedMessage, StoredReferral, Verdict
 from services.intake.translators.translator import TRANSIENT, ReferralName, Translated
 from services.messaging import outbox
-from services.runtime import database, metrics, tracing
+from services.runtime import StartupError, database, metrics, tracing
 from services.runtime.database import Transaction
 
 SCHEMA = "intake"
@@ -486,7 +486,7 @@ async def attachment(engine: AsyncEngine, reference: str) -> tuple[str | None, b
     return (row.media_type, row.content) if row else None
 
 
-class AnotherSecret(Exception):
+class AnotherSecret(StartupError):
     """The database was initialised with another secret: person keys and references would differ."""
 
 

@@ -33,6 +33,14 @@ SESSION_STATES = ("0A000", "42P05")
 """SQLSTATEs of such sessions: a cached plan that may not change its result; a prepared statement of another session."""
 
 
+SESSION_LIMITS = {
+    "lock_timeout": "8s",
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "8s",
+}
+"""Settings of a service's sessions, which release their locks if the process hangs."""
+
+
 def connect(url: str, *, pool: int = 10, timeout: float | None = 40) -> AsyncEngine:
     """Return an engine whose errors carry no parameters.
 
@@ -40,12 +48,7 @@ def connect(url: str, *, pool: int = 10, timeout: float | None = 40) -> AsyncEng
     statement; None, for tools, sets no limit for statements and transactions. Sessions of other roles than the services' plan each
     statement for its values.
     """
-    limits = {
-        "application_name": "lightbulb",
-        "lock_timeout": "8s",
-        "statement_timeout": "30s",
-        "idle_in_transaction_session_timeout": "8s",
-    }
+    limits = {"application_name": "lightbulb", **SESSION_LIMITS}
     if make_url(url).username not in SERVICE_ROLES.values():
         # without the rules of a role, a generic plan made for an empty table would later scan all of it
         limits |= {"jit": "off", "plan_cache_mode": "force_custom_plan"}

@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
@@ -195,3 +196,11 @@ def _place(frame: FrameType | None) -> str:
         frames.append(f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} {frame.f_code.co_name}")
         frame = frame.f_back
     return " < ".join(frames)
+
+
+def raised_at(error: BaseException) -> str:
+    """Return where an error was raised: files, lines and names of code, innermost first; no values."""
+    frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)][-4:]
+    return " < ".join(
+        f"{os.path.basename(f.f_code.co_filename)}:{line} {f.f_code.co_name}" for f, line in reversed(frames)
+    )
