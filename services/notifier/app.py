@@ -43,6 +43,7 @@ async def main(config: Settings) -> None:
     engine = database.connect(config.database)
     try:
         async with create_channels(config, recipients, texts) as channels:
+            await _name_unaddressed(engine, partners.unaddressed(all_partners, mesh=config.mesh_url is not None))
             await _serve(config, engine, all_partners, FeedbackComposer(recipients, texts, channels))
     finally:
         await engine.dispose()
@@ -83,7 +84,6 @@ async def _serve(
     loops = [relay.loop(), delivery.loop(), *consumer.loops()]
     watchdog = Watchdog(backlog_monitor, loops, seconds=config.stall_seconds)
     log.info("notifier_starting", channels=sorted(composer.channels))
-    await _name_unaddressed(engine, partners.unaddressed(all_partners, mesh=config.mesh_url is not None))
     await broker.run(
         listener,
         delivery.run(),
