@@ -43,17 +43,21 @@ async def main(config: Settings) -> None:
     try:
         async with (
             create_channels(config, recipients, texts) as channels,
-            startup.ready(config, _checks(config)) as servers,
+            startup.ready(config, _checks(config, engine, all_partners)) as servers,
         ):
             await _serve(config, engine, all_partners, FeedbackComposer(recipients, texts, channels), servers)
     finally:
         await engine.dispose()
 
 
-def _checks(config: Settings) -> startup.Checks:
+def _checks(config: Settings, engine: AsyncEngine, all_partners: partners.Partners) -> startup.Checks:
+    missing = partners.unaddressed(all_partners, mesh=config.mesh_url is not None)
     own_topics = [topic for topic in declared([]) if topic.name in (CASE_EVENT, FEEDBACK_EVENT)]
     return {
-        "database": (partial(startup.check_database, config.database, store.SCHEMA),),
+        "database": (
+            partial(startup.check_database, config.database, store.SCHEMA),
+            partial(_name_unaddressed, engine, missing),
+        ),
         "kafka": (partial(broker.check_topics, config.kafka, own_topics, replication=config.replication),),
     }
 
@@ -98,7 +102,6 @@ async def _serve(
     loops = [relay.loop(), delivery.loop(), *consumer.loops()]
     watchdog = Watchdog(backlog_monitor, loops, seconds=config.stall_seconds)
     log.info("notifier_starting", channels=sorted(composer.channels))
-    await _name_unaddressed(engine, partners.unaddressed(all_partners, mesh=config.mesh_url is not None))
 
     def missing() -> list[str]:
         return [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()]
