@@ -22,7 +22,7 @@ from services.notifier.read_api import application
 from services.notifier.recipients import PartnerRecipients
 from services.notifier.templates import TemplateTexts
 from services.reference import directory, partners, yaml_files
-from services.runtime import database, health, process, startup
+from services.runtime import database, health, process, settings, startup
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.logs import log
 from services.runtime.positions import Positions
@@ -38,6 +38,8 @@ async def main(config: Settings) -> None:
     hubs = directory.load(config.directory)
     texts = templates.load(config.directory, hubs)
     all_partners = partners.load(config.directory, config.deployment)
+    for name, file in all_partners.feedback_token_files():
+        settings.check_private(file, f"{config.deployment}: {name}: feedback_token_file")
     recipients = PartnerRecipients(all_partners, mesh=config.mesh_url is not None)
     engine = database.connect(config.database)
     try:
@@ -107,7 +109,7 @@ async def _serve(
         return [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()]
 
     routes = health.routes(engine, store.SCHEMA, missing, with_metrics=config.metrics_port is None)
-    await servers.show(
+    servers.show(
         application(engine, all_partners, routes), Starlette(routes=health.routes(engine, store.SCHEMA, missing))
     )
     work = (delivery.run(), relay.run(), watchdog.run(), resubmit.run_resubmitter(receiver.release), servers.run())
