@@ -229,6 +229,7 @@ def _environment(plan: Plan, parts: embedded.Embedded, ports: Mapping[str, int])
         "MESH_PASSWORD": parts.mesh.password,
         "MESH_SHARED_KEY": parts.mesh.shared_key,
         "REPLICATION": str(plan.replication),
+        "STOP_DELAY_SECONDS": "0",
     }
     return inherited | {f"LIGHTBULB_{name}": value for name, value in settings.items()} | dict(plan.environment)
 

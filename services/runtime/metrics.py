@@ -100,12 +100,19 @@ PRODUCERS_REPLACED = Counter(
 
 FEEDBACK = Gauge(
     "lightbulb_feedback",
-    "Feedback that is waiting, or was composed in the last 7 days and has failed finally (1,000: or more)",
+    "Feedback that is waiting; that was composed in the last 7 days and has failed finally; or that is kept and was not fetched for"
+    " LIGHTBULB_FEEDBACK_UNFETCHED_AFTER (1,000: or more)",
     ["state"],
     registry=REGISTRY,
 )
 OLDEST_UNDELIVERED = Gauge(
     "lightbulb_feedback_oldest_age_seconds", "Age of the oldest feedback that is waiting; 0 if none", registry=REGISTRY
+)
+ENDPOINT_FAILING = Gauge(
+    "lightbulb_endpoint_failing",
+    "1 while the circuit of an endpoint is open: it fails, and gets one attempt at a time; partner *: MESH, for all",
+    ["channel", "partner"],
+    registry=REGISTRY,
 )
 DUE = Gauge("lightbulb_feedback_due", "Recipients that feedback may go to now", registry=REGISTRY)
 ATTEMPTS = Counter(

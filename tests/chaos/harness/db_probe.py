@@ -211,7 +211,7 @@ async def feedback(probe: Probe, person_keys: Sequence[str]) -> list[Row]:
     return await probe.fetch(
         """
         select person_key, feedback_id::text as id, reference, recipient, channel, feedback_type, status, ordinal, state, caused_by,
-               composed_at, cast(steps ->> 'accepted' as timestamptz) as accepted_at,
+               composed_at, cast(coalesce(steps ->> 'accepted', steps ->> 'kept') as timestamptz) as accepted_at,
                convert_from(body, 'UTF8') as body
         from notifier.feedback where person_key = any($1::text[]) order by reference, recipient, channel, ordinal""",
         person_keys,

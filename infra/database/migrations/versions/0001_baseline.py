@@ -307,7 +307,8 @@ NOTIFIER = (
         )""",
     # One row for each referral, causing event and recipient (feedback_id is derived from the three); composed once.
     # `content` is the feedback, `body` the bytes that its channel sends.
-    # `steps` holds a time for each of composed, first_attempt, sent, accepted, collected, failed, as far as they happened.
+    # `steps` holds a time for each of composed, first_attempt, sent, accepted, failed, resent, kept, collected, as far as they happened.
+    # A mailbox keeps feedback (`kept`) until its recipient fetches it (`collected`); the other channels accept it (`accepted`).
     """
         create table notifier.feedback (
             person_key text not null,
@@ -320,7 +321,7 @@ NOTIFIER = (
             status text not null,
             ordinal integer not null,
             correlation_id text not null,
-            state text not null check (state in ('waiting', 'accepted', 'failed')),
+            state text not null check (state in ('waiting', 'accepted', 'failed', 'kept', 'collected')),
             content jsonb not null,
             body bytea not null,
             ids jsonb not null,
@@ -335,8 +336,11 @@ NOTIFIER = (
         )""",
     "create index feedback_waiting on notifier.feedback (composed_at) where state = 'waiting'",
     "create index feedback_failed on notifier.feedback (composed_at) where state = 'failed'",
+    "create index feedback_unfetched on notifier.feedback (composed_at) where state = 'kept'",
     # One row for each referral, recipient and channel: its next feedback. Only `next` can be claimed, so order holds with any
-    # number of processes. `due_at` is null if nothing waits; while claimed it is the end of the lease.
+    # number of processes. `due_at` is null if nothing waits; while claimed it is the end of the lease. `due_since`: when the feedback that
+    # is next was due first. `resend`: earlier ones, by ordinal, that an operator sends again before `next`; null: none. `attempts` and
+    # `first_attempt_at` are those of `next`.
     """
         create table notifier.conversation (
             person_key text not null,
@@ -345,15 +349,43 @@ NOTIFIER = (
             channel text not null,
             last integer not null,
             next integer not null,
+            resend integer[],
             attempts integer not null default 0,
             first_attempt_at timestamptz,
             due_at timestamptz,
+            due_since timestamptz,
             lease uuid,
             reason text,
             failed_before boolean not null default false,
             primary key (person_key, reference, recipient, channel)
         ) with (fillfactor = 70)""",
-    "create index conversation_due on notifier.conversation (recipient, due_at) where due_at is not null",
+    "create index conversation_due on notifier.conversation (channel, recipient, due_at) where due_at is not null",
+    "create index conversation_due_since on notifier.conversation (due_since) where due_since is not null",
+    # One row for each endpoint that failed since its last success (services/notifier/circuits.py): the recipient's of a channel, or the
+    # one of MESH for all recipients (`*`). `failures`: in a row; `reference`: the referral of all of them, null if they are several.
+    # `opened_at`: since then it is attempted once at a time; null: the circuit is closed. Nothing is sent to it before `next_attempt_at`.
+    """
+        create table notifier.endpoint (
+            channel text not null,
+            recipient text not null,
+            failures integer not null,
+            reference text,
+            reason text not null,
+            failing_since timestamptz not null default clock_timestamp(),
+            opened_at timestamptz,
+            trials integer not null default 0,
+            next_attempt_at timestamptz,
+            primary key (channel, recipient)
+        )""",
+    # Partners whose channel has no address or settings in this installation, as the last notifier found at its start.
+    """
+        create table notifier.unaddressed (
+            partner text not null,
+            channel text not null,
+            reason text not null,
+            noticed_at timestamptz not null default clock_timestamp(),
+            primary key (partner, channel)
+        )""",
     """
         create table notifier.attempt (
             person_key text not null,
