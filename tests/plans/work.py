@@ -102,7 +102,7 @@ async def services(url: str, folder: Path, watch: Callable[[AsyncEngine], AsyncE
             Batches(engines["router"], DIRECTORY, clock=lambda: NOW),
             CaseEventConsumer(engines["notifier"], composer),
             Deliverer(engines["notifier"], composer.channels, words),
-            application(engines["notifier"], known, health.routes(engines["notifier"])),
+            application(engines["notifier"], known, health.routes(engines["notifier"], "notifier")),
             installation,
         )
     for engine in (*engines.values(), commands, owner):
@@ -363,7 +363,7 @@ async def looks(on: Services) -> None:
         await monitor._rows()
         if schema != "intake":
             await _passes_over_records(engine, schema)
-        await _asgi(Starlette(routes=health.routes(engine)), "GET", "/health/ready", b"", {})
+        await _asgi(Starlette(routes=health.routes(engine, schema)), "GET", "/health/ready", b"", {})
 
 
 async def comparisons(on: Services) -> None:

@@ -2,7 +2,10 @@
 
 
 def outbox(schema: str) -> tuple[str, ...]:
-    """Return the statements for the Transactional Outbox (services/messaging/outbox.py)."""
+    """Return the statements for the Transactional Outbox (services/messaging/outbox.py).
+
+    `republished_from`: the id of the row that this row publishes again (lightbulb republish).
+    """
     return (
         f"""
         create table {schema}.outbox (
@@ -14,6 +17,7 @@ def outbox(schema: str) -> tuple[str, ...]:
             value bytea not null,
             created_at timestamptz not null default clock_timestamp(),
             published_at timestamptz,
+            republished_from bigint,
             primary key (person_key, id)
         )""",
         # Each queue (a shard's rows of one topic) by its next row.

@@ -295,8 +295,6 @@ ROUTER = (
     *parts.outbox_applied("router", "case.event"),
     *parts.dead_letters("router"),
     *parts.positions("router"),
-    # The id of the row that this row publishes again (lightbulb republish).
-    "alter table router.outbox add column republished_from bigint",
     "create index outbox_target on router.outbox (target, created_at)",
 )
 
