@@ -7,6 +7,7 @@ database is reachable only if this session can write. One snapshot serves the me
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.runtime import database, metrics, positions
+from services.runtime import database, metrics, positions, unread
 from services.runtime.database import Transaction
 from services.runtime.logs import log
 from services.runtime.positions import Gap, StoredPositions
@@ -25,6 +26,9 @@ from services.runtime.settings import Settings
 
 POLL_TIMEOUT_SECONDS = 5.0
 """Time limit for each server; then it counts as unreachable."""
+
+FETCH_SECONDS = 1.0
+"""Time limit for the first unread records, which are fetched for their time alone."""
 
 ROW_COUNT_LIMIT = 1_000
 """Maximum number of rows of one kind that are counted, so that a long queue does not cost more."""
@@ -165,8 +169,13 @@ class BacklogMonitor:
         by_topic: Counter[str] = Counter()
         for partition, lag in self.snapshot.lags.items():
             by_topic[partition.topic] += lag.records
+        metrics.OLDEST_UNAPPLIED.clear()
         for topic, records in by_topic.items():
             metrics.LAG.labels(topic).set(records)
+            if not records:
+                metrics.OLDEST_UNAPPLIED.labels(topic).set(0)
+            elif times := [at for partition, at in self._kafka.waiting_since.items() if partition.topic == topic]:
+                metrics.OLDEST_UNAPPLIED.labels(topic).set(max(0.0, time.time() - min(times)))
         gone: Counter[str] = Counter()
         for gap in self.snapshot.gone:
             gone[gap.partition.topic] += gap.records
@@ -250,7 +259,11 @@ class BacklogMonitor:
     # ---- Kafka
 
     async def _lags(self) -> dict[TopicPartition, Lag]:
-        return await self._kafka.lags(self._group, self._topics) if self._group else {}
+        if self._group is None:
+            return {}
+        lags = await self._kafka.lags(self._group, self._topics)
+        await self._kafka.look_at_waiting({one: lag.committed for one, lag in lags.items() if lag.records})
+        return lags
 
 
 class _KafkaProbe:
@@ -260,6 +273,17 @@ class _KafkaProbe:
         self._bootstrap = bootstrap
         self._clients: tuple[AIOKafkaAdminClient, AIOKafkaConsumer] | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._looked_at: Mapping[TopicPartition, int] = {}
+        self.waiting_since: Mapping[TopicPartition, float] = {}
+
+    async def look_at_waiting(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Set the time of the record at each of these offsets. One that was looked at before is not fetched again."""
+        kept = {one: at for one, at in self.waiting_since.items() if self._looked_at.get(one) == offsets.get(one)}
+        new = {one: offset for one, offset in offsets.items() if one not in kept}
+        if new:
+            _, consumer = await self._started()
+            kept |= await unread.timestamps(consumer, new, seconds=FETCH_SECONDS)
+        self.waiting_since, self._looked_at = kept, offsets
 
     async def lags(self, group: str, topics: Sequence[str]) -> dict[TopicPartition, Lag]:
         """Return the lag of each partition of `topics`."""
@@ -288,7 +312,9 @@ class _KafkaProbe:
         async with self._one_at_a_time:
             if self._clients is None:
                 admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
-                consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap)
+                consumer = AIOKafkaConsumer(
+                    bootstrap_servers=self._bootstrap, max_partition_fetch_bytes=unread.FETCH_BYTES
+                )
                 self._clients = (admin, consumer)
                 await asyncio.gather(admin.start(), consumer.start())
             return self._clients
