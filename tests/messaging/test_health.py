@@ -55,6 +55,7 @@ async def test_one_measurement_has_lag_outbox_and_dead_letters(
     await looking.close()
     assert seen.publishable == 1, "the other topic does not exist"
     assert value("lightbulb_consumer_lag_records", topic=topic) == 3
+    assert 0 < (value("lightbulb_consumer_oldest_age_seconds", topic=topic) or 0) < 60
     assert value("lightbulb_outbox_unpublished") == 2
     assert (value("lightbulb_outbox_oldest_age_seconds") or 0) > 0
     assert (
