@@ -188,10 +188,12 @@ def from_environment(name: str) -> str | None:
 
 def unknown() -> Iterator[tuple[str, str | None]]:
     """Yield each LIGHTBULB_ variable that nothing reads, with the most similar name that is read; never a value."""
-    known = [f"LIGHTBULB_{name.upper()}" for name in (*Settings.model_fields, *NOT_OF_SERVICES)]
-    for name in sorted(os.environ):
-        if name.upper().startswith("LIGHTBULB_") and name.upper() not in known:
-            yield name, next(iter(difflib.get_close_matches(name.upper(), known, 1)), None)
+    known = [*map(str.upper, Settings.model_fields), *NOT_OF_SERVICES]
+    for variable in sorted(os.environ):
+        prefix, _, name = variable.upper().partition("_")
+        if prefix == "LIGHTBULB" and name not in known:
+            similar = difflib.get_close_matches(name, known, 1)
+            yield variable, f"LIGHTBULB_{similar[0]}" if similar else None
 
 
 def load(service: str) -> Settings:
