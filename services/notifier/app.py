@@ -1,7 +1,7 @@
 """Run the notifier: consume case events, deliver feedback. Start it with `python -m services.notifier.app`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -11,11 +11,11 @@ from starlette.applications import Starlette
 from schemas.topics import CASE_EVENT, FEEDBACK_EVENT, declared
 from services.messaging import broker, resubmit
 from services.messaging.outbox import Relay
-from services.notifier import backlog, store, templates
+from services.notifier import backlog, circuits, store, templates
 from services.notifier.channels import Channel
 from services.notifier.channels.fhir_endpoint import FhirEndpoint
 from services.notifier.channels.mailbox import Mailbox
-from services.notifier.channels.mesh import MeshChannel, MeshNotSet
+from services.notifier.channels.mesh import MeshChannel, MeshNotSet, MeshUnset
 from services.notifier.consumer import CaseEventConsumer, FeedbackComposer
 from services.notifier.delivery import Deliverer
 from services.notifier.read_api import application
@@ -25,6 +25,7 @@ from services.reference import directory, partners, yaml_files
 from services.runtime import database, health, process, settings, startup
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.logs import log
+from services.runtime.positions import Positions
 from services.runtime.process import HttpServers
 from services.runtime.settings import Settings
 from services.runtime.watchdog import Watchdog
@@ -44,17 +45,21 @@ async def main(config: Settings) -> None:
     try:
         async with (
             create_channels(config, recipients, texts) as channels,
-            startup.ready(config, _checks(config)) as servers,
+            startup.ready(config, _checks(config, engine, all_partners)) as servers,
         ):
             await _serve(config, engine, all_partners, FeedbackComposer(recipients, texts, channels), servers)
     finally:
         await engine.dispose()
 
 
-def _checks(config: Settings) -> startup.Checks:
+def _checks(config: Settings, engine: AsyncEngine, all_partners: partners.Partners) -> startup.Checks:
+    missing = partners.unaddressed(all_partners, mesh=config.mesh_url is not None)
     own_topics = [topic for topic in declared([]) if topic.name in (CASE_EVENT, FEEDBACK_EVENT)]
     return {
-        "database": (partial(startup.check_database, config.database, store.SCHEMA),),
+        "database": (
+            partial(startup.check_database, config.database, store.SCHEMA),
+            partial(_name_unaddressed, engine, missing),
+        ),
         "kafka": (partial(broker.check_topics, config.kafka, own_topics, replication=config.replication),),
     }
 
@@ -66,9 +71,8 @@ async def create_channels(
     """Yield the channels of this installation by name; close them at the end."""
     endpoint = FhirEndpoint(recipients.fhir_address, texts.sender_details)
     mesh = MeshChannel.from_settings(config, recipients.mesh_mailbox, texts.sender_details) if config.mesh_url else None
-    by_name: dict[str, Channel] = {"fhir": endpoint, "mailbox": Mailbox()}
     try:
-        yield by_name | ({"mesh": mesh} if mesh is not None else {})
+        yield {"fhir": endpoint, "mailbox": Mailbox(), "mesh": mesh or MeshUnset()}
     finally:
         if mesh is not None:
             await asyncio.to_thread(mesh.close)
@@ -83,7 +87,9 @@ async def _serve(
     servers: HttpServers,
 ) -> None:
     relay = Relay(engine, store.SCHEMA, config.kafka, idempotent=config.kafka_idempotent)
-    delivery = Deliverer(engine, composer.channels, composer.texts, recorded=relay.wake)
+    delivery = Deliverer(
+        engine, composer.channels, composer.texts, recorded=relay.wake, give_up_after=config.feedback_give_up_after
+    )
 
     def committed() -> None:
         delivery.wake()
@@ -91,8 +97,10 @@ async def _serve(
 
     receiver = CaseEventConsumer(engine, composer, committed, config.dead_letter_share)
     listener = broker.create(config, name="notifier")
-    consumer = broker.subscribe(listener, [CASE_EVENT], group=GROUP, receive=receiver.receive)
-    backlog_monitor = BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], query=backlog.measure)
+    positions = Positions(engine, store.SCHEMA)
+    consumer = broker.subscribe(listener, [CASE_EVENT], group=GROUP, receive=receiver.receive, positions=positions)
+    measure = partial(backlog.measure, unfetched_after=config.feedback_unfetched_after)
+    backlog_monitor = BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], query=measure)
     loops = [relay.loop(), delivery.loop(), *consumer.loops()]
     watchdog = Watchdog(backlog_monitor, loops, seconds=config.stall_seconds)
     log.info("notifier_starting", channels=sorted(composer.channels))
@@ -106,6 +114,14 @@ async def _serve(
     )
     work = (delivery.run(), relay.run(), watchdog.run(), resubmit.run_resubmitter(receiver.release), servers.run())
     await broker.run(listener, *work, stopped=servers.stopped())
+
+
+async def _name_unaddressed(engine: AsyncEngine, missing: Sequence[partners.UnaddressedChannel]) -> None:
+    """Log each partner whose feedback waits because its channel has no address or settings, and store the list."""
+    for one in missing:
+        log.warning("partner_unaddressed", partner=one.partner, channel=one.channel, reason=one.reason)
+    async with engine.begin() as tx:
+        await circuits.replace_unaddressed(tx, missing)
 
 
 if __name__ == "__main__":

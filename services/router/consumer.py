@@ -24,6 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.case import EndReason
+from schemas.dates import in_england
 from schemas.events import (
     COMMANDS,
     REFERRAL_EVENTS,
@@ -410,7 +411,7 @@ class _Batch:
 
     async def _decision(self, one: Input) -> CaseDecision:
         """Return the decision on an input; it is made again with every open referral of a case if it needs them."""
-        context, key = DecisionContext(self.directory, self.postcodes, self.now.date()), one.person_key
+        context, key = DecisionContext(self.directory, self.postcodes, in_england(self.now)), one.person_key
         loaded: set[CaseId] = set()
         while True:
             try:

@@ -99,6 +99,17 @@ class Settings(BaseSettings):
     mesh_mailbox: str | None = Field(None, description="MESH mailbox of this installation")
     mesh_password: SecretStr | None = Field(None, description="Password of that mailbox")
     mesh_shared_key: SecretStr | None = Field(None, description="Shared key of the MESH environment")
+    feedback_give_up_after: float = Field(
+        604_800.0,
+        ge=1,
+        description="Seconds after its first attempt, or since it has been due if its endpoint gets no attempts, after which feedback that"
+        " could not be delivered fails finally; the default is 7 days",
+    )
+    feedback_unfetched_after: float = Field(
+        604_800.0,
+        ge=1,
+        description="Seconds after which feedback that is kept for its recipient to fetch counts as unfetched; the default is 7 days",
+    )
     replication: int = Field(1, ge=1, le=5, description="Replication factor that the topics must have")
     kafka_idempotent: bool = Field(True, description="False only for a broker without idempotent producers (Tansu)")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest message that intake accepts, in bytes")

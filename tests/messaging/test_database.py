@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.runtime import database
+from tests.faulty_database import away_for_a_moment, make_sessions_read_only
 
 Work = Callable[[database.Transaction], Awaitable[None]]
 
@@ -105,15 +106,6 @@ async def test_a_value_that_cannot_be_sent_is_held_against_its_record(
 # ---- the session that failed ------------------------------------------------------------------------------------------
 
 
-async def _read_only(engine: AsyncEngine) -> None:
-    """Make every session of the pool read-only, as those of a server that is no longer the primary."""
-    held = [await engine.connect() for _ in range(3)]
-    for connection in held:
-        await connection.execute(text("set default_transaction_read_only = on"))
-        await connection.commit()
-        await connection.close()
-
-
 async def _bad_data(tx: database.Transaction) -> None:
     await tx.execute(text("select 1/0"))
 
@@ -127,15 +119,14 @@ async def test_a_fault_that_meets_a_session_that_cannot_write_is_not_held_agains
     engine: AsyncEngine, fault: Work, reason: str
 ) -> None:
     """And all sessions that were opened before are replaced: the next ones write, so that the fault is the record's."""
-    await _read_only(engine)
+    await make_sessions_read_only(engine)
     reasons = [database.reason_class(await failed(engine, fault)) for _ in range(4)]
     assert reasons == ["sqlstate 25006", reason, reason, reason]
 
 
 async def test_a_table_that_is_away_for_a_moment_is_waited_for(engine: AsyncEngine) -> None:
-    async with engine.begin() as tx:
-        await tx.execute(text("alter table tried.outbox rename to outbox_restored"))
-    error = await failing(engine, "select 1/0")
+    async with away_for_a_moment(engine, "tried", "outbox"):
+        error = await failing(engine, "select 1/0")
     assert (database.is_transient(error), database.reason_class(error)) == (True, "sqlstate 42P01")
 
 

@@ -78,11 +78,11 @@ async def test_a_partner_fetches_its_feedback_in_order(caller: Caller, lives: tu
             "service": {"code": "minor-adaptations", "text": "Minor adaptations and equipment"},
             "action": "grab rails fitted",
             "provider": "Charnwood Borough Council",
-            "date": "2026-11-20",
+            "date": "2026-11-03",
         }
     ]
     assert body[0]["text"]
-    assert set(body[0]["steps"]) == {"composed", "accepted", "collected"}
+    assert set(body[0]["steps"]) == {"composed", "kept", "collected"}
 
 
 async def test_fetched_feedback_is_recorded_once_as_collected(
