@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 HTTP_PORTS = {"intake": 8080, "router": 8081, "notifier": 8082}
 """The port of each service for HTTP if LIGHTBULB_HTTP_PORT is not set."""
 
-NOT_OF_SERVICES = ("DATA", "CACHE", "CONTAINERS", "HOSTILE", "TEST_LIMITS")
+NOT_OF_SERVICES = ("DATA", "CACHE", "CONTAINERS", "HOSTILE")
 """Further LIGHTBULB_ variables, which commands and tests read."""
 
 
