@@ -41,24 +41,26 @@ async def main(config: Settings) -> None:
     for name, file in all_partners.feedback_token_files():
         settings.check_private(file, f"{config.deployment}: {name}: feedback_token_file")
     recipients = PartnerRecipients(all_partners, mesh=config.mesh_url is not None)
+    missing = partners.unaddressed(all_partners, mesh=config.mesh_url is not None)
+    for one in missing:  # its feedback waits
+        log.warning("partner_unaddressed", partner=one.partner, channel=one.channel, reason=one.reason)
     engine = database.connect(config.database)
     try:
         async with (
             create_channels(config, recipients, texts) as channels,
-            startup.ready(config, _checks(config, engine, all_partners)) as servers,
+            startup.ready(config, _checks(config, engine, missing)) as servers,
         ):
             await _serve(config, engine, all_partners, FeedbackComposer(recipients, texts, channels), servers)
     finally:
         await engine.dispose()
 
 
-def _checks(config: Settings, engine: AsyncEngine, all_partners: partners.Partners) -> startup.Checks:
-    missing = partners.unaddressed(all_partners, mesh=config.mesh_url is not None)
+def _checks(config: Settings, engine: AsyncEngine, missing: Sequence[partners.UnaddressedChannel]) -> startup.Checks:
     own_topics = [topic for topic in declared([]) if topic.name in (CASE_EVENT, FEEDBACK_EVENT)]
     return {
         "database": (
             partial(startup.check_database, config.database, store.SCHEMA),
-            partial(_name_unaddressed, engine, missing),
+            partial(_store_unaddressed, engine, missing),
         ),
         "kafka": (partial(broker.check_topics, config.kafka, own_topics, replication=config.replication),),
     }
@@ -116,10 +118,7 @@ async def _serve(
     await broker.run(listener, *work, stopped=servers.stopped())
 
 
-async def _name_unaddressed(engine: AsyncEngine, missing: Sequence[partners.UnaddressedChannel]) -> None:
-    """Log each partner whose feedback waits because its channel has no address or settings, and store the list."""
-    for one in missing:
-        log.warning("partner_unaddressed", partner=one.partner, channel=one.channel, reason=one.reason)
+async def _store_unaddressed(engine: AsyncEngine, missing: Sequence[partners.UnaddressedChannel]) -> None:
     async with engine.begin() as tx:
         await circuits.replace_unaddressed(tx, missing)
 

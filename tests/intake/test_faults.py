@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -182,6 +183,23 @@ async def _read(kafka: str, reference: str, number: int) -> list[tuple[int, str]
     finally:
         await consumer.stop()
     return found
+
+
+async def test_a_service_that_starts_before_its_database_waits_for_it(
+    with_kafka: Installation, processes: list[Processes]
+) -> None:
+    async with Wire(with_kafka.database) as wire:
+        await wire.cut()
+        one = Processes(replace(with_kafka, database=wire.url), 1)
+        processes.append(one)
+        async with asyncio.timeout(60):
+            while b"waiting_to_start" not in one.log.read_bytes():
+                await asyncio.sleep(0.05)
+        assert (await one.bars(a_bars_message())).status == 503
+        await wire.mend()
+        await one.until_ready()
+        assert (await one.bars(a_bars_message())).status == 200
+    assert "Traceback" not in one.log.read_text()
 
 
 async def test_a_service_with_another_secret_does_not_start(
