@@ -21,10 +21,12 @@ from infra.cli.terminal import (
     DIRECTORY,
     CommandError,
     Data,
+    Directory,
     addresses,
     console,
     database_of,
     defect,
+    directory_of,
     error_console,
     kafka_of,
     translate_connection_errors,
@@ -73,9 +75,6 @@ def _options(
 
 
 Each = Annotated[int, typer.Option("--each", min=1, max=4, help="Processes of each service.")]
-Directory = Annotated[
-    Path, typer.Option("--directory", metavar="DIR", envvar="LIGHTBULB_DIRECTORY", help="Folder of reviewed data.")
-]
 Feedback = Annotated[
     list[str] | None,
     typer.Option("--feedback", metavar="ID=URL", help="FHIR endpoint for the feedback of a partner; repeatable."),
@@ -90,7 +89,7 @@ def up(
     ] = False,
     each: Each = 1,
     brokers: Annotated[int, typer.Option("--brokers", help="Kafka brokers: 1 or 3.")] = 1,
-    directory: Directory = DIRECTORY,
+    directory: Directory = None,
     feedback: Feedback = None,
 ) -> None:
     """Run everything on this machine: PostgreSQL, Apache Kafka, MESH sandbox, intake, router, notifier.
@@ -108,7 +107,7 @@ def up(
         raise typer.BadParameter("1 or 3", param_hint="--brokers")
     urls = dict(map(_feedback_url, feedback or ()))
     folder = installation.temporary_folder() if ephemeral else data
-    plan = installation.Plan(folder, ephemeral, each, brokers, urls, directory)
+    plan = installation.Plan(folder, ephemeral, each, brokers, urls, directory or DIRECTORY)
     with _interruptible():
         local_up.run(plan, console)
 
@@ -225,24 +224,24 @@ def trace(
 @app.command()
 def migrate(
     data: Data = DEFAULT_DATA,
-    replication: Annotated[int, typer.Option(min=1, help="Replication factor of new topics.")] = 1,
+    replication: Annotated[int, typer.Option(min=1, help="Replication factor of the topics.")] = 1,
+    directory: Directory = None,
 ) -> None:
     """Create or update the database schema, the services' roles, the postcodes and the Kafka topics for this version.
 
-    Safe to repeat.
+    Safe to repeat. Ends with the checks that the services make when they start, and exits with 1 if one fails: an existing topic
+    is never changed.
 
-    Uses LIGHTBULB_DATABASE and LIGHTBULB_KAFKA if they are set, else the installation in --data.
+    Uses LIGHTBULB_DATABASE, LIGHTBULB_KAFKA and LIGHTBULB_DIRECTORY if they are set, else the installation in --data.
 
     Example: LIGHTBULB_DATABASE=postgresql+asyncpg://... LIGHTBULB_KAFKA=... lightbulb migrate --replication 3
     """
-    from infra.database.roles import RolesMissing
     from infra.local import installation
 
-    try:
-        installation.prepare(database_of(data), kafka_of(data), installation.DIRECTORY, replication=replication)
-    except RolesMissing as error:
-        raise CommandError(str(error)) from None
-    console.print("Database and topics are up to date.")
+    database, kafka, folder = database_of(data), kafka_of(data), directory_of(data, directory)
+    installation.prepare(database, kafka, folder, replication=replication)
+    names = asyncio.run(installation.check(database, kafka, folder, replication=replication))
+    console.print(f"Database and topics are up to date: {len(names)} topics, for the hubs of {folder}.", soft_wrap=True)
 
 
 @directory_commands.command("check")
