@@ -224,3 +224,10 @@ def directory_of(data: Path, named: Path | None) -> Path:
     if settings.from_environment("database") or not (data / "addresses.json").exists():
         return DIRECTORY
     return Path(addresses(data).get("directory", DIRECTORY))
+
+
+def deployment_of(data: Path) -> Path | None:
+    """Return the file that LIGHTBULB_DEPLOYMENT names, else that of the installation in `data`, or None if it has none."""
+    named = settings.from_environment("deployment")
+    file = Path(named) if named else data / "deployment.yaml"
+    return file if named or file.exists() else None
