@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,8 +33,9 @@ from infra.cli.terminal import (
     kafka_of,
     translate_connection_errors,
 )
+from schemas.dates import in_england
+from services.reference.yaml_files import ConfigIssue
 from services.runtime import metrics
-from services.runtime.settings import CHECKOUT
 
 
 class _Commands(TyperGroup):
@@ -230,28 +232,52 @@ def migrate(
     console.print(f"Database and topics are up to date: {len(names)} topics, for the hubs of {folder}.", soft_wrap=True)
 
 
+CheckedFolder = Annotated[
+    Path, typer.Argument(metavar="DIR", envvar="LIGHTBULB_DIRECTORY", help="The folder to check.")
+]
+Deployment = Annotated[
+    Path | None,
+    typer.Option(
+        "--deployment", metavar="FILE", envvar="LIGHTBULB_DEPLOYMENT", help="Check this deployment.yaml with it."
+    ),
+]
+
+
 @directory_commands.command("check")
 def directory_check(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to check.")] = CHECKOUT
-    / "infra"
-    / "reference_data",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list of {file, line, place, what}.")] = False,
+    folder: CheckedFolder = DIRECTORY,
+    deployment: Deployment = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: a list of {file, line, place, what, fault}.")
+    ] = False,
 ) -> None:
     """Check hubs, services, partners, forms, councils' mappings and texts; print each fault with its file and line.
 
-    Example: lightbulb directory check
+    With --deployment also the partners that are named there, the files, and each channel that has no address. What has ended is
+    printed as a notice; exits with 1 for faults only.
+
+    Example: lightbulb directory check --deployment /etc/lightbulb/deployment.yaml
     """
     from infra.operations import directory_check as checking
 
-    issues = checking.find_issues(folder)
-    for issue in () if as_json else issues:
-        error_console.print(escape(str(issue)), highlight=False, soft_wrap=True)
+    if not folder.is_dir():
+        raise CommandError(f"{folder} is not a folder.")
+    issues = checking.find_issues(folder, deployment)
+    notices = [] if issues else checking.find_notices(folder, in_england(datetime.now(UTC)))
     if as_json:
-        console.print_json(data=[asdict(issue) for issue in issues], default=str)
-    elif not issues:
-        console.print(f"{folder}: no fault found.", soft_wrap=True)
+        found = [*(asdict(one) | {"fault": one in issues} for one in (*issues, *notices))]
+        console.print_json(data=found, default=str)
+    else:
+        _print_issues(folder, issues, notices)
     if issues:
-        raise CommandError(f"{len(issues)} fault(s) in {folder}.")
+        raise CommandError(f"{len(issues)} fault(s) in {folder}{f' and {deployment}' if deployment else ''}.")
+
+
+def _print_issues(folder: Path, issues: Sequence[ConfigIssue], notices: Sequence[ConfigIssue]) -> None:
+    for line in [*map(str, issues), *(f"notice: {one}" for one in notices)]:
+        error_console.print(escape(line), highlight=False, soft_wrap=True)
+    if not issues:
+        console.print(f"{folder}: no fault found.", soft_wrap=True)
 
 
 @app.command()
