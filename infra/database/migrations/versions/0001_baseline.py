@@ -451,8 +451,11 @@ KEYS_SELECT_LITTLE = """
     end $$"""
 
 
+STATEMENTS = (*INTAKE, *ROUTER, *NOTIFIER, PRIMARY_KEYS_LAST, KEYS_SELECT_LITTLE)
+
+
 def upgrade() -> None:
-    for statement in (*INTAKE, *ROUTER, *NOTIFIER, PRIMARY_KEYS_LAST, KEYS_SELECT_LITTLE):
+    for statement in STATEMENTS:
         op.execute(statement)
 
 
