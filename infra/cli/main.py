@@ -6,10 +6,11 @@ import signal
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from infra.cli.person import person_commands
 from infra.cli.quarantine import quarantine_commands
@@ -21,13 +22,25 @@ from infra.cli.terminal import (
     addresses,
     console,
     database_of,
+    defect,
     error_console,
     kafka_of,
     translate_connection_errors,
 )
+from services.runtime import metrics
 from services.runtime.settings import CHECKOUT
 
+
+class _Commands(TyperGroup):
+    """All commands: each raises CommandError for what comes from outside."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with translate_connection_errors():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="The referral hub of Lightbulb: run it, send messages to it, and trace a referral.",
     no_args_is_help=True,
     add_completion=False,
@@ -40,6 +53,21 @@ app.add_typer(person_commands, name="person")
 app.add_typer(quarantine_commands, name="quarantine")
 app.add_typer(replay_commands, name="replay")
 app.command()(republish)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"lightbulb {metrics.version()}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -248,20 +276,6 @@ def main() -> None:
         error_console.print("Stopped.")
         raise SystemExit(130) from None
     except Exception as error:
-        if not _is_expected(error):
-            raise
-        error_console.print(f"[red]{escape(str(error))}[/red]", highlight=False, soft_wrap=True)
+        text = str(error) if isinstance(error, CommandError) else defect(error)
+        error_console.print(f"[red]{escape(text)}[/red]", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
-
-
-def _is_expected(error: Exception) -> bool:
-    """Return whether the error's text is meant for the user."""
-    from infra.local.embedded.process import StartFailed
-    from services.messaging.broker import TopicsDiffer
-    from services.reference.yaml_files import ConfigError
-
-    return isinstance(error, CommandError | StartFailed | TopicsDiffer | ConfigError)
-
-
-if __name__ == "__main__":
-    main()

@@ -59,7 +59,7 @@ def replay_router(
 @contextlib.contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=error_console, disable=quiet) as shown:
+    with Progress(*columns, console=error_console, disable=quiet or not error_console.is_terminal) as shown:
         task = shown.add_task("replaying router", total=None)
         yield lambda done, of: shown.update(task, completed=done, total=of)
 

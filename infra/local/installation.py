@@ -19,7 +19,7 @@ from infra.database import postcodes, roles
 from infra.database.migrations import migrate
 from infra.local import embedded
 from infra.local.embedded import ports_and_secrets
-from infra.local.embedded.supervisor import ProcessEvent, Supervisor
+from infra.local.embedded.supervisor import ProcessEvent, ServerWatch, Supervisor
 from schemas import topics
 from services.messaging import broker
 from services.reference import directory as hub_directory
@@ -36,7 +36,11 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """The options of an installation. `feedback_urls`: the FHIR endpoint by partner."""
+    """The options of an installation.
+
+    `feedback_urls`: the FHIR endpoint by partner. `restarts_servers`: whether PostgreSQL, Kafka and MESH are started again if
+    they end; services always are.
+    """
 
     data: Path
     ephemeral: bool = False
@@ -45,6 +49,7 @@ class Plan:
     feedback_urls: Mapping[str, str] = field(default_factory=dict)
     directory: Path = DIRECTORY
     environment: Mapping[str, str] = field(default_factory=dict)
+    restarts_servers: bool = True
 
 
 @dataclass
@@ -53,6 +58,7 @@ class Installation:
 
     plan: Plan
     parts: embedded.Embedded
+    watch: ServerWatch
     supervisor: Supervisor
     addresses: dict[str, Any]
     environment: dict[str, str]
@@ -63,8 +69,7 @@ class Installation:
 
     def stop(self) -> None:
         """Stop the services, then the embedded parts; delete an ephemeral data folder."""
-        self.supervisor.stop()
-        self.parts.stop()
+        _stop(self.watch, self.supervisor, self.parts)
         if self.plan.ephemeral:
             shutil.rmtree(self.plan.data, ignore_errors=True)
 
@@ -95,6 +100,7 @@ def _start(plan: Plan, report: Report, on_event: Callable[[ProcessEvent], None])
     )
     if parts.kafka.notice:
         report(parts.kafka.notice)
+    watch = ServerWatch(parts.servers if plan.restarts_servers else {}, on_event)
     supervisor = Supervisor(data / "logs", on_event)
     try:
         replication = 3 if plan.brokers == 3 else 1
@@ -110,11 +116,18 @@ def _start(plan: Plan, report: Report, on_event: Callable[[ProcessEvent], None])
         addresses = _addresses(parts, ports, mllp, credentials) | _addresses_apart(apart)
         until_ready([f"http://{ports_and_secrets.HOST}:{port}" for port in apart.values()])
         ports_and_secrets.write(data / "addresses.json", json.dumps(addresses, indent=2))
-        return Installation(plan, parts, supervisor, addresses, environment)
+        return Installation(plan, parts, watch, supervisor, addresses, environment)
     except BaseException:
-        supervisor.stop()
-        parts.stop()
+        _stop(watch, supervisor, parts)
         raise
+
+
+def _stop(watch: ServerWatch, supervisor: Supervisor, parts: embedded.Embedded) -> None:
+    """Stop the services, then the servers; none of them is started again."""
+    watch.end()
+    supervisor.stop()
+    parts.stop()
+    watch.join()
 
 
 def prepare(database: str, kafka: str, directory: Path, *, replication: int) -> None:
@@ -215,6 +228,7 @@ def _environment(plan: Plan, parts: embedded.Embedded, ports: list[int], replica
         "MESH_PASSWORD": parts.mesh.password,
         "MESH_SHARED_KEY": parts.mesh.shared_key,
         "REPLICATION": str(replication),
+        "STOP_DELAY_SECONDS": "0",
     }
     return inherited | {f"LIGHTBULB_{name}": value for name, value in settings.items()} | dict(plan.environment)
 

@@ -4,6 +4,7 @@ import threading
 import time
 
 from rich.console import Console
+from rich.markup import escape
 
 from infra.local import installation
 from infra.local.embedded.supervisor import ProcessEvent
@@ -18,8 +19,8 @@ def run(plan: Plan, console: Console) -> None:
         console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {doing}")
 
     def on_event(event: ProcessEvent) -> None:
-        if event.is_unexpected:
-            console.print(f"[yellow]{event}[/yellow]", highlight=False)
+        if event.is_for_users:
+            console.print(f"[yellow]{escape(str(event))}[/yellow]", highlight=False, soft_wrap=True)
 
     running = installation.start(plan, report, on_event)
     try:

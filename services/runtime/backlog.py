@@ -1,7 +1,8 @@
 """Backlog of a service and reachability of database and Kafka, measured with clients that do no other work.
 
-A blocked client does not show whether its server is reachable. These clients are therefore separate and are discarded after any
-failure, so that they see what a newly started process would see. One snapshot serves the metrics, readiness and the watchdog.
+A blocked client does not show whether its server is reachable. These clients are therefore separate: the database is asked in a new
+session each time, Kafka by clients that are discarded after any failure, so that both see what a newly started process would see. The
+database is reachable only if this session can write. One snapshot serves the metrics, readiness and the watchdog.
 """
 
 import asyncio
@@ -163,11 +164,13 @@ class BacklogMonitor:
         if self._engine is None:
             self._engine = database.connect(self._settings.database, pool=1)
         async with self._engine.connect() as connection:
+            await database.check_writable(connection, self._schema)
             waiting = await self._unpublished(connection)
             if self._quarantine:
                 await self._quarantined(connection)
             paused = await self._paused(connection) if self._quarantine else frozenset()
             due = await self._query(connection) if self._query else False
+        await self._engine.dispose()  # the next measurement opens a new session
         return waiting, due, paused
 
     async def _paused(self, connection: Transaction) -> frozenset[str]:

@@ -98,7 +98,7 @@ async def services(url: str, folder: Path, watch: Callable[[AsyncEngine], AsyncE
             Batches(engines["router"], DIRECTORY, clock=lambda: NOW),
             CaseEventConsumer(engines["notifier"], composer),
             Deliverer(engines["notifier"], composer.channels, words),
-            application(engines["notifier"], known, health.routes(engines["notifier"])),
+            application(engines["notifier"], known, health.routes(engines["notifier"], "notifier")),
             installation,
         )
     for engine in (*engines.values(), owner):
@@ -377,7 +377,7 @@ async def looks(on: Services) -> None:
         )
         monitor._engine = engine
         await monitor._rows()
-        await _asgi(Starlette(routes=health.routes(engine)), "GET", "/health/ready", b"", {})
+        await _asgi(Starlette(routes=health.routes(engine, schema)), "GET", "/health/ready", b"", {})
 
 
 async def templates(on: Services) -> None:

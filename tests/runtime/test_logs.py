@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.local.embedded import ports_and_secrets
 from services.runtime import logs
 
 CANARY = "CANARYSON 9990000018"
@@ -18,7 +19,7 @@ import logging, sys
 from pathlib import Path
 from services.runtime import logs
 from services.runtime.settings import load
-logs.configure("tried", load())
+logs.configure("tried", load("router"))
 for name in {(*logs.QUIET, "some.other.library")!r}:
     logger = logging.getLogger(name)
     for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
@@ -37,7 +38,7 @@ except ValueError:
 
 def run(code: str, tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     secret = tmp_path / "secret"
-    secret.write_bytes(os.urandom(32))
+    ports_and_secrets.secret(secret)
     told = {
         "LIGHTBULB_DATABASE": "postgresql+asyncpg://u:p@127.0.0.1:1/none",
         "LIGHTBULB_KAFKA": "127.0.0.1:1",
@@ -78,7 +79,7 @@ def test_a_code_location_logs_at_most_once_in_ten_seconds() -> None:
 
 def test_a_missing_and_an_invalid_setting_are_named_at_start(tmp_path: Path) -> None:
     ran = run(
-        "from services.runtime.settings import load; load()",
+        "from services.runtime.settings import load; load('router')",
         tmp_path,
         LIGHTBULB_DATABASE="mysql://secret",
         LIGHTBULB_KAFKA="",
@@ -91,7 +92,7 @@ def test_a_missing_and_an_invalid_setting_are_named_at_start(tmp_path: Path) -> 
 
 def test_a_secret_that_is_too_short_is_named_at_start(tmp_path: Path) -> None:
     short = tmp_path / "short"
-    short.write_bytes(b"1234")
-    ran = run("from services.runtime.settings import load; load()", tmp_path, LIGHTBULB_SECRET_FILE=str(short))
+    ports_and_secrets.write(short, "1234")
+    ran = run("from services.runtime.settings import load; load('router')", tmp_path, LIGHTBULB_SECRET_FILE=str(short))
     assert ran.returncode == 1
     assert "LIGHTBULB_SECRET_FILE: at least 32 random bytes" in ran.stderr

@@ -10,6 +10,7 @@ from infra.local.embedded.kafka import Kafka
 from infra.local.embedded.mesh import MeshSandbox
 from infra.local.embedded.postgres import Postgres
 from infra.local.embedded.process import StartFailed
+from infra.local.embedded.server_process import ServerProcess
 
 __all__ = ["Embedded", "Kafka", "MeshSandbox", "Postgres", "StartFailed", "start_all"]
 
@@ -21,6 +22,14 @@ class Embedded:
     postgres: Postgres
     kafka: Kafka
     mesh: MeshSandbox
+
+    @property
+    def servers(self) -> dict[str, ServerProcess]:
+        """Each server process by the name that users read; brokers of a cluster are numbered."""
+        brokers = self.kafka.brokers
+        names = ["kafka"] if len(brokers) == 1 else [f"kafka-{number}" for number in range(1, len(brokers) + 1)]
+        kafka_servers = dict(zip(names, brokers, strict=True))
+        return {"postgres": self.postgres.server, **kafka_servers, "mesh": self.mesh.server}
 
     def stop(self) -> None:
         """Stop all in reverse order; each wait is bounded."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.local.embedded import jars, ports_and_secrets, tansu
-from infra.local.embedded.broker import Broker
 from infra.local.embedded.folder_lock import FolderLock
 from infra.local.embedded.kafka_settings import Layout
 from infra.local.embedded.process import Child, PortInUse, ProcessCommand, StartFailed
+from infra.local.embedded.server_process import ServerProcess
 
 PROVIDER = "Apache Kafka 4.3.0, embedded"
 
@@ -24,7 +24,7 @@ class ClusterMismatch(StartFailed):
 class Kafka:
     """A running cluster. `bootstrap` is host:port, comma-separated. `notice` is a text for the user, or None."""
 
-    brokers: list[Broker]
+    brokers: list[ServerProcess]
     folder_lock: FolderLock
     provider: str = PROVIDER
     notice: str | None = None
@@ -81,7 +81,7 @@ def _instead(folder: Path, folder_lock: FolderLock, missing: jars.JarsMissing, *
     )
 
 
-def _start_cluster(folder: Path, size: int, class_path: list[Path]) -> list[Broker]:
+def _start_cluster(folder: Path, size: int, class_path: list[Path]) -> list[ServerProcess]:
     """Start all brokers; try again with other ports if another process has taken one."""
     cluster_id = _cluster_id(folder / "cluster.json", size)
     for _ in range(5):
@@ -91,7 +91,7 @@ def _start_cluster(folder: Path, size: int, class_path: list[Path]) -> list[Brok
         try:
             with ThreadPoolExecutor(size) as pool:
                 list(pool.map(layout.prepare, range(1, size + 1)))
-                list(pool.map(Broker.start, brokers))
+                list(pool.map(ServerProcess.start, brokers))
             return brokers
         except PortInUse:
             _stop(brokers)
@@ -101,16 +101,17 @@ def _start_cluster(folder: Path, size: int, class_path: list[Path]) -> list[Brok
     raise StartFailed(f"Apache Kafka found no free ports; see {folder}/*/broker.log")
 
 
-def _broker(layout: Layout, node: int) -> Broker:
+def _broker(layout: Layout, node: int) -> ServerProcess:
     command = ProcessCommand(layout.java("kafka.Kafka", layout.settings_file(node), node=node))
-    return Broker(f"{ports_and_secrets.HOST}:{layout.ports[node - 1]}", layout.folder_of(node), command, _is_ready)
+    address = f"{ports_and_secrets.HOST}:{layout.ports[node - 1]}"
+    return ServerProcess("broker", address, layout.folder_of(node), command, _is_ready)
 
 
 def _is_ready(child: Child) -> bool:
     return "Kafka Server started" in child.output()
 
 
-def _stop(brokers: list[Broker]) -> None:
+def _stop(brokers: list[ServerProcess]) -> None:
     for broker in brokers:
         broker.ask_to_stop()
     for broker in brokers:

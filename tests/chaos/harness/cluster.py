@@ -154,6 +154,7 @@ async def start(*, brokers: int = 1, mutant: str | None = None, folder: Path | N
         brokers=brokers,
         feedback_urls={PRACTICE: f"http://{ports_and_secrets.HOST}:{ports.proxies['fhir']}/feedback"},
         environment=_environment(data, ports, brokers, mutant),
+        restarts_servers=False,  # faults kill them and start them again
     )
     process_events: list[ProcessEvent] = []
     cluster = await _connect(await _start_installation(plan, process_events), proxies, ports, on_tmpfs)
