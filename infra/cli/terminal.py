@@ -213,3 +213,10 @@ def directory_of(data: Path) -> Path:
     return (
         DIRECTORY if settings.from_environment("database") else Path(str(addresses(data).get("directory", DIRECTORY)))
     )
+
+
+def deployment_of(data: Path) -> Path | None:
+    """Return the file that LIGHTBULB_DEPLOYMENT names, else that of the installation in `data`, or None if it has none."""
+    named = settings.from_environment("deployment")
+    file = Path(named) if named else data / "deployment.yaml"
+    return file if named or file.exists() else None

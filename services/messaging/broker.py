@@ -23,6 +23,7 @@ from services.messaging.dead_letter_share import PAUSE_SECONDS
 from services.runtime import NotYet, StartupError, database, metrics, signals
 from services.runtime.backlog import BacklogSnapshot
 from services.runtime.logs import log
+from services.runtime.positions import Positions
 from services.runtime.settings import Settings
 from services.runtime.watchdog import WatchedTask
 
@@ -65,13 +66,14 @@ def subscribe(
     *,
     group: str,
     receive: "Receive",
+    positions: Positions | None = None,
 ) -> "Subscription":
     """Pass batches of `topics` to `receive`, in order for each partition. Commit offsets after it returns.
 
     `receive` is one transaction and drops duplicates. If it raises, it is called again after growing pauses: nothing is skipped.
     Topics that it returns pause in this consumer and are tried again after PAUSE_SECONDS, from their first record in the batch.
     """
-    handler = _BatchHandler(receive)
+    handler = _BatchHandler(receive, positions)
     subscriber = broker.subscriber(
         *topics,
         batch=True,
@@ -155,8 +157,11 @@ class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
     `joined`: this member got its first assignment. `paused`: topics that wait to be tried again.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, positions: Positions | None = None) -> None:
         self._receive = receive
+        self._positions = positions
+        if positions is not None:
+            positions.end_of = self._end_of
         self.consumer: Callable[[], Any] = lambda: None
         self.paused: frozenset[str] = frozenset()
         self._busy = asyncio.Lock()
@@ -182,7 +187,7 @@ class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         held: dict[TopicPartition, int] = {}
         while records:
             try:
-                topics = await self._receive(records[:size]) or ()
+                topics = await self._apply(records[:size])
                 for record in records:
                     if record.topic in topics:
                         held.setdefault(TopicPartition(record.topic, record.partition), record.offset)
@@ -197,6 +202,17 @@ class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             remaining -= pause
             pause, size = min(pause * 2, 10.0), max(1, size // 2)
         return held
+
+    async def _apply(self, records: Sequence[KafkaRecord]) -> Collection[str]:
+        """Apply these records, and store their positions. Return the topics that have to pause."""
+        applying = self._receive(records) if self._positions is None else self._positions.keep(records, self._receive)
+        return await applying or ()
+
+    def _end_of(self, partition: TopicPartition) -> int | None:
+        """Return the end of a partition as of the last records; None if it is not assigned."""
+        consumer = self.consumer()
+        assigned = consumer is not None and partition in consumer.assignment()
+        return consumer.highwater(partition) if assigned else None
 
     def _pause(self, held: Mapping[TopicPartition, int], received: Collection[str]) -> None:
         """Pause the topics of these partitions, back at these offsets; topics that were received otherwise are no longer paused.
@@ -236,6 +252,8 @@ class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
         self.joined = True
+        if self._positions is not None:
+            self._positions.forget()
         self._set_paused(self.paused & {partition.topic for partition in assigned})
         log.info("partitions_assigned", partitions=len(assigned))
 

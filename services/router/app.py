@@ -13,12 +13,13 @@ from services.messaging import broker, resubmit
 from services.messaging.outbox import Relay
 from services.reference import directory, yaml_files
 from services.reference.directory import Directory
-from services.router import directory_versions, store
+from services.router import backlog, directory_versions, store
 from services.router.consumer import Batches
 from services.router.overdue import OverdueDischarges
 from services.runtime import database, health, process, startup
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.logs import log
+from services.runtime.positions import Positions
 from services.runtime.process import HttpServers
 from services.runtime.settings import Settings
 from services.runtime.watchdog import Watchdog
@@ -54,9 +55,10 @@ async def _serve(config: Settings, engine: AsyncEngine, hubs: Directory, servers
     batches = Batches(engine, hubs, committed=relay.wake, share=config.dead_letter_share)
     listener = broker.create(config, name="router")
     topics = [REFERRAL_EVENT, *map(hub_command, names)]
-    consumer = broker.subscribe(listener, topics, group=GROUP, receive=batches.receive)
+    positions = Positions(engine, store.SCHEMA)
+    consumer = broker.subscribe(listener, topics, group=GROUP, receive=batches.receive, positions=positions)
     log.info("router_starting", directory=hubs.version, hubs=len(names))
-    backlog_monitor = BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=topics)
+    backlog_monitor = BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=topics, query=backlog.measure)
     watchdog = Watchdog(backlog_monitor, [relay.loop(), *consumer.loops()], seconds=config.stall_seconds)
 
     def missing() -> list[str]:
@@ -64,7 +66,7 @@ async def _serve(config: Settings, engine: AsyncEngine, hubs: Directory, servers
 
     pages = Starlette(routes=health.routes(engine, store.SCHEMA, missing))
     overdue = OverdueDischarges(engine, seconds=config.overdue_seconds, committed=relay.wake)
-    await servers.show(pages, pages)
+    servers.show(pages, pages)
     resubmitter = resubmit.run_resubmitter(batches.release)
     work = (relay.run(), watchdog.run(), resubmitter, overdue.run(), servers.run())
     await broker.run(listener, *work, stopped=servers.stopped())

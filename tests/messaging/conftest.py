@@ -18,7 +18,7 @@ from services.runtime.database import connect
 
 @pytest.fixture
 async def engine(database: str) -> AsyncIterator[AsyncEngine]:
-    tables = (*parts.outbox("tried"), *parts.dead_letters("tried"))
+    tables = (*parts.outbox("tried"), *parts.dead_letters("tried"), *parts.positions("tried"))
     engine = connect(database)
     async with engine.begin() as tx:
         for statement in ("drop schema if exists tried cascade", "create schema tried", *tables):

@@ -10,11 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+from aiokafka import TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 
 from infra.database import roles
+from infra.operations import not_applied
 from schemas import events
 from schemas.case import Ended
 from schemas.model import Reference
@@ -32,14 +34,16 @@ from services.notifier.delivery import EACH, Deliverer
 from services.notifier.leases import Attempt, Lease
 from services.notifier.read_api import application
 from services.reference import partners
+from services.router import backlog as router_backlog
 from services.router import directory_versions
 from services.router.consumer import Batches
 from services.router.decide import lifecycle
 from services.router.decide.lifecycle import CaseDecision
 from services.router.overdue import OverdueDischarges
-from services.runtime import database, health
+from services.runtime import database, health, positions
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.database import SERVICE_ROLES
+from services.runtime.positions import Gap
 from services.runtime.settings import Settings
 from tests.builders.bars import a_bars_message
 from tests.builders.csv import a_file
@@ -70,9 +74,10 @@ TEMPLATE = "01" * 16
 
 @dataclass
 class Services:
-    """The engines of the services' roles, and what runs on them. `owner`: an engine whose statements are not explained."""
+    """The engines of the services' roles and of commands, and what runs on them. `owner`: an engine that is not explained."""
 
     engines: dict[str, AsyncEngine]
+    commands: AsyncEngine
     owner: AsyncEngine
     intake: InProcess
     batches: Batches
@@ -86,13 +91,15 @@ class Services:
 async def services(url: str, folder: Path, watch: Callable[[AsyncEngine], AsyncEngine]) -> AsyncIterator[Services]:
     """Yield the services on this database; `watch` is given each engine."""
     engines = {name: watch(database.connect(roles.url_of(url, name))) for name in SERVICE_ROLES}
-    owner, installation = database.connect(url, timeout=None), install(url, folder)
+    commands, owner = watch(database.connect(url)), database.connect(url, timeout=None)
+    installation = install(url, folder)
     recipients, words, channel = the_recipients(), the_words(), Mailbox()
     composer = FeedbackComposer(recipients, words, {"fhir": channel, "mailbox": channel, "mesh": channel})
     known = the_partners(tokens={"gp-castle-view": "a token"})
     async with InProcess(installation, engines["intake"]) as intake:
         yield Services(
             engines,
+            commands,
             owner,
             intake,
             Batches(engines["router"], DIRECTORY, clock=lambda: NOW),
@@ -101,7 +108,7 @@ async def services(url: str, folder: Path, watch: Callable[[AsyncEngine], AsyncE
             application(engines["notifier"], known, health.routes(engines["notifier"], "notifier")),
             installation,
         )
-    for engine in (*engines.values(), owner):
+    for engine in (*engines.values(), commands, owner):
         await engine.dispose()
 
 
@@ -372,12 +379,29 @@ async def looks(on: Services) -> None:
         monitor = BacklogMonitor(
             Settings(database="postgresql+asyncpg://unused", kafka="unused", secret_file=Path("/dev/null")),
             schema,
-            query=backlog.measure if schema == "notifier" else None,
+            group=None if schema == "intake" else schema,
+            topics=["referral.event"],
+            query={"router": router_backlog.measure, "notifier": backlog.measure}.get(schema),
             quarantine=schema != "intake",
         )
         monitor._engine = engine
         await monitor._rows()
+        if schema != "intake":
+            await _passes_over_records(engine, schema)
         await _asgi(Starlette(routes=health.routes(engine, schema)), "GET", "/health/ready", b"", {})
+
+
+async def comparisons(on: Services) -> None:
+    for hop in not_applied.HOPS:
+        found = await not_applied.oldest(on.commands, hop)
+        assert found.subject, hop
+        await not_applied.note(on.commands, hop, 0)
+
+
+async def _passes_over_records(engine: AsyncEngine, schema: str) -> None:
+    """Store positions, and gaps of both kinds."""
+    place = TopicPartition("referral.event", 0)
+    await positions.save(engine, schema, {place: 9}, [Gap(place, 4, 7), Gap(place, 9, 0)])
 
 
 async def templates(on: Services) -> None:
@@ -420,8 +444,8 @@ WORK = (
     start_of_the_router, life_of_a_person, a_command_on_many_referrals, a_decision_that_fails, a_pause_of_a_topic,
     a_case_of_many_referrals, a_number_of_many_persons, a_redelivery,
     dead_letters_of_the_router, overdue_discharges, a_death_of_many_stays,
-    start_of_the_notifier, events_of_a_person, deliveries, feedback_that_is_given_up, a_feedback_after_many, dead_letters_of_the_notifier,
-    rounds_of_the_relays, looks,
+    start_of_the_notifier, events_of_a_person, deliveries, feedback_that_is_given_up, a_feedback_after_many,
+    dead_letters_of_the_notifier, rounds_of_the_relays, looks, comparisons,
 )  # fmt: skip
 
 

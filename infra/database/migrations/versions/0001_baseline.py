@@ -133,6 +133,7 @@ INTAKE = (
             foreign key (partner, upload) references intake.upload (partner, id) on delete cascade
         )""",
     *parts.outbox("intake"),
+    *parts.outbox_applied("intake", "referral.event"),
 )
 
 ROUTER = (
@@ -164,7 +165,7 @@ ROUTER = (
         )""",
     "create index person_to_trace on router.person (doubted_since, person_key, person_no) where doubted_since is not null",
     "create index person_undoubted on router.person (undoubted_key) where undoubted_key is not null",
-    # `tally`: what is counted of the referrals of the case.
+    # `tally`: what is counted of the referrals of the case. `requested_since`: since when its holder has it and has not accepted it.
     """
         create table router."case" (
             person_key text not null,
@@ -182,10 +183,12 @@ ROUTER = (
             state jsonb not null,
             opened_at timestamptz not null,
             updated_at timestamptz not null,
+            requested_since timestamptz,
             ended_at timestamptz,
             primary key (person_key, case_id)
         )""",
     'create index case_open_by_holder on router."case" (holder) where ended_at is null',
+    'create index case_requested on router."case" (holder, requested_since) where requested_since is not null',
     'create index case_open_by_person on router."case" (person_key, person_no) where ended_at is null',
     # `category`: what decisions read of it if it is open. `by_name`, `by_verification`: a hash of what it says who the person is.
     """
@@ -289,9 +292,9 @@ ROUTER = (
             primary key (postcode, until)
         )""",
     *parts.outbox("router"),
+    *parts.outbox_applied("router", "case.event"),
     *parts.dead_letters("router"),
-    # The id of the row that this row publishes again (lightbulb republish).
-    "alter table router.outbox add column republished_from bigint",
+    *parts.positions("router"),
     "create index outbox_target on router.outbox (target, created_at)",
 )
 
@@ -397,8 +400,20 @@ NOTIFIER = (
             reason text,
             primary key (person_key, feedback_id, number)
         )""",
+    # Feedback that `feedback.event` says was accepted or refused before the database was restored (lightbulb reconcile), until it is
+    # composed again: it is then stored with this outcome and not sent.
+    """
+        create table notifier.told (
+            person_key text not null,
+            feedback_id uuid not null,
+            outcome text not null check (outcome in ('accepted', 'failed')),
+            reason text,
+            at timestamptz not null,
+            primary key (person_key, feedback_id)
+        )""",
     *parts.outbox("notifier"),
     *parts.dead_letters("notifier"),
+    *parts.positions("notifier"),
 )
 
 
