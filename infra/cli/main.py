@@ -14,6 +14,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from infra.cli.feedback import feedback_commands
 from infra.cli.person import person_commands
 from infra.cli.quarantine import quarantine_commands
 from infra.cli.replay import replay_commands, republish
@@ -56,6 +57,7 @@ app = typer.Typer(
 )
 directory_commands = typer.Typer(help="The reviewed data of infra/reference_data.", no_args_is_help=True)
 app.add_typer(directory_commands, name="directory")
+app.add_typer(feedback_commands, name="feedback")
 app.add_typer(person_commands, name="person")
 app.add_typer(quarantine_commands, name="quarantine")
 app.add_typer(replay_commands, name="replay")
