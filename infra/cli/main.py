@@ -2,33 +2,49 @@
 
 import asyncio
 import contextlib
+import re
 import signal
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from infra.cli import find_command
 from infra.cli.person import person_commands
 from infra.cli.quarantine import quarantine_commands
 from infra.cli.replay import replay_commands, republish
+from infra.cli.status import status
 from infra.cli.terminal import (
     DEFAULT_DATA,
+    DIRECTORY,
     CommandError,
     Data,
     addresses,
     console,
     database_of,
+    defect,
     error_console,
     kafka_of,
     translate_connection_errors,
 )
+from services.runtime import metrics
 from services.runtime.settings import CHECKOUT
 
+
+class _Commands(TyperGroup):
+    """All commands: each raises CommandError for what comes from outside."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with translate_connection_errors():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="The referral hub of Lightbulb: run it, send messages to it, and trace a referral.",
     no_args_is_help=True,
     add_completion=False,
@@ -42,6 +58,32 @@ app.add_typer(quarantine_commands, name="quarantine")
 app.add_typer(replay_commands, name="replay")
 app.command()(republish)
 app.command(help=find_command.HELP)(find_command.find)
+app.command()(status)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"lightbulb {metrics.version()}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+Each = Annotated[int, typer.Option("--each", min=1, max=4, help="Processes of each service.")]
+Directory = Annotated[
+    Path, typer.Option("--directory", metavar="DIR", envvar="LIGHTBULB_DIRECTORY", help="Folder of reviewed data.")
+]
+Feedback = Annotated[
+    list[str] | None,
+    typer.Option("--feedback", metavar="ID=URL", help="FHIR endpoint for the feedback of a partner; repeatable."),
+]
 
 
 @app.command()
@@ -50,23 +92,37 @@ def up(
     ephemeral: Annotated[
         bool, typer.Option("--ephemeral", help="Use a temporary folder, and delete it at the end.")
     ] = False,
-    each: Annotated[int, typer.Option("--each", min=1, max=4, help="Processes of each service.")] = 1,
+    each: Each = 1,
     brokers: Annotated[int, typer.Option("--brokers", help="Kafka brokers: 1 or 3.")] = 1,
+    directory: Directory = DIRECTORY,
+    feedback: Feedback = None,
 ) -> None:
     """Run everything on this machine: PostgreSQL, Apache Kafka, MESH sandbox, intake, router, notifier.
 
-    Stops with Ctrl-C. Addresses and the demonstration partners' credentials are written to DIR/addresses.json.
+    Stops with Ctrl-C. What ends by itself is started again, and printed. Addresses and the demonstration partners'
+    credentials are written to DIR/addresses.json. DIR/deployment.yaml is completed: what you write there stays, and so does
+    an endpoint of --feedback. A port that another program uses is replaced, and printed.
 
-    Example:  lightbulb up --data ~/lightbulb
+    Example:  lightbulb up --data ~/lightbulb --feedback gp-alder-lane=http://127.0.0.1:8080/feedback
     """
     from infra.local import installation  # imports the embedded parts, which other commands do not need
     from infra.local import up as local_up
 
     if brokers not in (1, 3):
         raise typer.BadParameter("1 or 3", param_hint="--brokers")
+    urls = dict(map(_feedback_url, feedback or ()))
     folder = installation.temporary_folder() if ephemeral else data
+    plan = installation.Plan(folder, ephemeral, each, brokers, urls, directory)
     with _interruptible():
-        local_up.run(installation.Plan(folder, ephemeral=ephemeral, each=each, brokers=brokers), console)
+        local_up.run(plan, console)
+
+
+def _feedback_url(text: str) -> tuple[str, str]:
+    """Return the partner and the address in ID=URL."""
+    name, _, url = text.partition("=")
+    if not name or not re.fullmatch(r"https?://[^/\s]+(/\S*)?", url):
+        raise typer.BadParameter("expected ID=URL, such as gp-alder-lane=https://host/path", param_hint="--feedback")
+    return name, url
 
 
 @app.command()
@@ -131,22 +187,6 @@ def send(
 
     sending = send_command.send_all(files, addresses(data), by=sender, http=http, dry_run=dry_run)
     raise typer.Exit(0 if asyncio.run(sending) else 1)
-
-
-@app.command()
-def status(
-    data: Data = DEFAULT_DATA,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Show counts, consumer lag, what waits, and the oldest feedback that is not delivered.
-
-    Example: lightbulb status --json
-    """
-    from infra.operations import status as status_report
-
-    with translate_connection_errors():
-        position = asyncio.run(status_report.position(database_of(data), kafka_of(data)))
-    console.print_json(data=position) if as_json else console.print(status_report.table(position))
 
 
 @app.command()
@@ -251,20 +291,6 @@ def main() -> None:
         error_console.print("Stopped.")
         raise SystemExit(130) from None
     except Exception as error:
-        if not _is_expected(error):
-            raise
-        error_console.print(f"[red]{escape(str(error))}[/red]", highlight=False, soft_wrap=True)
+        text = str(error) if isinstance(error, CommandError) else defect(error)
+        error_console.print(f"[red]{escape(text)}[/red]", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
-
-
-def _is_expected(error: Exception) -> bool:
-    """Return whether the error's text is meant for the user."""
-    from infra.local.embedded.process import StartFailed
-    from services.messaging.broker import TopicsDiffer
-    from services.reference.yaml_files import ConfigError
-
-    return isinstance(error, CommandError | StartFailed | TopicsDiffer | ConfigError)
-
-
-if __name__ == "__main__":
-    main()

@@ -16,6 +16,7 @@ from infra.cli.terminal import DEFAULT_DATA, DIRECTORY, Data, console, database_
 from infra.operations import republish as republishing
 from infra.operations.replay import Proof
 from infra.operations.republish import RepublishSummary
+from schemas.topics import CASE_EVENT, REFERRAL_EVENT, hub_case
 from services.reference import directory as directories
 
 replay_commands = typer.Typer(
@@ -59,7 +60,7 @@ def replay_router(
 @contextlib.contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=error_console, disable=quiet) as shown:
+    with Progress(*columns, console=error_console, disable=quiet or not error_console.is_terminal) as shown:
         task = shown.add_task("replaying router", total=None)
         yield lambda done, of: shown.update(task, completed=done, total=of)
 
@@ -82,15 +83,21 @@ def _print_proof(proof: Proof) -> None:
 # ---- republish ------------------------------------------------------------------------------------------------------
 
 
-HubOption = Annotated[str, typer.Option("--hub", metavar="ID", help="The hub's id in infra/reference_data/hubs.yaml.")]
+HubOption = Annotated[
+    str | None, typer.Option("--hub", metavar="ID", help="The hub's id in infra/reference_data/hubs.yaml.")
+]
+TopicOption = Annotated[
+    str | None, typer.Option("--topic", metavar="TOPIC", help="referral.event or case.event, instead of a hub.")
+]
 SinceOption = Annotated[
-    str, typer.Option("--since", metavar="TIME", help="Time of the first event, such as 2026-10-01T00:00.")
+    str | None, typer.Option("--since", metavar="TIME", help="Time of the first event, such as 2026-10-01T00:00.")
 ]
 
 
 def republish(
-    hub: HubOption,
-    since: SinceOption,
+    hub: HubOption = None,
+    topic: TopicOption = None,
+    since: SinceOption = None,
     who: Who = None,
     justification: Justification = None,
     dry_run: DryRun = False,
@@ -98,39 +105,50 @@ def republish(
     directory: Folder = DIRECTORY,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Publish a hub's events again, for a hub that was offline for longer than its topic retains events.
+    """Publish events again: a hub's, if it was offline for longer than its topic retains them, or those of an internal topic.
 
-    They keep their ids and bytes, and go to hub.ID.case in order for each case; new events follow. It is recorded who does it, and why.
+    Ids, bytes and order stay. Of referral.event and case.event only what router or notifier lacks, unless --since is given. Recorded.
 
     Example:  lightbulb republish --hub charnwood --since 2026-10-01T00:00 --dry-run
     """
-    _check_hub(hub, directory)
+    named = _topic(hub, topic, since, directory)
     start = at(since, "--since")
-    assert start is not None
     by = current_operator(who, justification)
 
     async def publishing(engine: AsyncEngine) -> RepublishSummary:
-        return await (republishing.plan(engine, hub, start) if dry_run else republishing.run(engine, hub, start, by))
+        return await (
+            republishing.plan(engine, named, start) if dry_run else republishing.run(engine, named, start, by)
+        )
 
-    summary = run(data, publishing)
-    if as_json:
-        console.print_json(data={"dry_run": dry_run, **asdict(summary)}, default=str)
-    else:
-        _print_republished(summary, hub, start, dry_run)
+    _print_republished(run(data, publishing), start, dry_run, as_json)
 
 
-def _check_hub(hub: str, directory: Path) -> None:
+def _topic(hub: str | None, topic: str | None, since: str | None, directory: Path) -> str:
+    """Return the topic whose events are published again."""
+    if (hub is None) == (topic is None):
+        raise typer.BadParameter("give either --hub or --topic", param_hint="--hub")
+    if hub is None:
+        if topic not in (REFERRAL_EVENT, CASE_EVENT):
+            raise typer.BadParameter(f"expected {REFERRAL_EVENT} or {CASE_EVENT}", param_hint="--topic")
+        return topic
     hub_ids = [each.id for each in directories.load(directory).hubs]
     if hub not in hub_ids:
         raise typer.BadParameter(f"expected one of {', '.join(hub_ids)}", param_hint="--hub")
+    if since is None:
+        raise typer.BadParameter("is needed with --hub", param_hint="--since")
+    return hub_case(hub)
 
 
-def _print_republished(summary: RepublishSummary, hub: str, start: datetime, dry_run: bool) -> None:
+def _print_republished(summary: RepublishSummary, start: datetime | None, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        console.print_json(data={"dry_run": dry_run, **asdict(summary)}, default=str)
+        return
     if not summary.events:
-        console.print(f"There are no events for {hub} since {start:%Y-%m-%d %H:%M} (UTC): nothing is published again.")
+        which = f"since {start:%Y-%m-%d %H:%M} (UTC)" if start else "that its reader lacks"
+        console.print(f"There are no events of {summary.topic} {which}: nothing is published again.")
         return
     span = f", from {summary.first:%Y-%m-%d %H:%M} to {summary.last:%Y-%m-%d %H:%M} (UTC)" if summary.first else ""
     verb = "would be" if dry_run else "will be"
     console.print(
-        f"{summary.events:,} events about {summary.persons:,} persons {verb} published to hub.{hub}.case again{span}."
+        f"{summary.events:,} events about {summary.persons:,} persons {verb} published to {summary.topic} again{span}."
     )

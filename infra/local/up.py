@@ -4,6 +4,7 @@ import threading
 import time
 
 from rich.console import Console
+from rich.markup import escape
 
 from infra.local import installation
 from infra.local.embedded.supervisor import ProcessEvent
@@ -15,11 +16,13 @@ def run(plan: Plan, console: Console) -> None:
     started = time.monotonic()
 
     def report(doing: str) -> None:
-        console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {doing}")
+        console.print(
+            f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {escape(doing)}", highlight=False, soft_wrap=True
+        )
 
     def on_event(event: ProcessEvent) -> None:
-        if event.is_unexpected:
-            console.print(f"[yellow]{event}[/yellow]", highlight=False)
+        if event.is_for_users:
+            console.print(f"[yellow]{escape(str(event))}[/yellow]", highlight=False, soft_wrap=True)
 
     running = installation.start(plan, report, on_event)
     try:
@@ -40,6 +43,8 @@ def print_addresses(running: installation.Installation, console: Console) -> Non
             console.print(f"  {'mllp':9} {address} (only for {what}{partner})", highlight=False)
     for name, address in running.addresses["metrics"].items():
         console.print(f"  {'metrics':9} {address} ({name})", highlight=False)
+    if running.plan.directory != installation.DIRECTORY:
+        console.print(f"  reviewed data: {running.plan.directory}", highlight=False, soft_wrap=True)
     console.print(
         f"  addresses and the demonstration partners' credentials: {running.plan.data / 'addresses.json'}",
         soft_wrap=True,

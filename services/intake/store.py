@@ -21,8 +21,10 @@ from services.intake.batch import Batch, MessageDecision, PendingMessage, Protoc
 from services.intake.deduplication import AcceptedMessage, StoredReferral, Verdict
 from services.intake.translators.translator import TRANSIENT, ReferralName, Translated
 from services.messaging import outbox
-from services.runtime import metrics, tracing
+from services.runtime import StartupError, database, metrics, tracing
 from services.runtime.database import Transaction
+
+SCHEMA = "intake"
 
 
 class ConcurrentUpdate(TimeoutError):
@@ -31,7 +33,7 @@ class ConcurrentUpdate(TimeoutError):
 
 async def record(engine: AsyncEngine, secret: bytes, messages: Sequence[PendingMessage]) -> list[ProtocolResponse]:
     """Decide on these messages and store them in one transaction. Return their responses, in order, after the commit."""
-    async with engine.begin() as tx:
+    async with database.transaction(engine, SCHEMA) as tx:
         message_batch, answers = await prepare(tx, secret, messages)
         await write(tx, message_batch, answers)
     for message, decision in zip(messages, message_batch.decisions, strict=True):
@@ -228,7 +230,7 @@ async def write(tx: Transaction, book: Batch, answers: Sequence[ProtocolResponse
         outbox.OutboxMessage(topics.REFERRAL_EVENT, event, contexts.get(event.causation_id or ""))
         for event in book.events
     ]
-    await outbox.add(tx, "intake", events)
+    await outbox.add(tx, SCHEMA, events)
 
 
 async def _save_messages(tx: Transaction, message_batch: Batch, answers: Sequence[ProtocolResponse]) -> None:
@@ -486,7 +488,7 @@ async def attachment(engine: AsyncEngine, reference: str) -> tuple[str | None, b
     return (row.media_type, row.content) if row else None
 
 
-class AnotherSecret(Exception):
+class AnotherSecret(StartupError):
     """The database was initialised with another secret: person keys and references would differ."""
 
 

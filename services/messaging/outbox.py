@@ -222,8 +222,6 @@ class Relay:
     def _failed(self, error: Exception, pause: float) -> None:
         log.warning("relay_retrying", schema=self._schema, reason=database.reason_class(error), seconds=pause)
         metrics.RELAY_FAILURES.labels(database.error_kind(error)).inc()
-        if database.sqlstate(error) is not None:
-            self._progress.record()  # PostgreSQL rejected it: a restart would not help, so it does not count as a stall
 
     async def _last_round(self) -> None:
         """Publish what this process committed last, which would otherwise wait for another process or a restart."""

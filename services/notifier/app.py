@@ -1,10 +1,9 @@
 """Run the notifier: consume case events, deliver feedback. Start it with `python -m services.notifier.app`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
@@ -23,9 +22,11 @@ from services.notifier.read_api import application
 from services.notifier.recipients import PartnerRecipients
 from services.notifier.templates import TemplateTexts
 from services.reference import directory, partners, yaml_files
-from services.runtime import database, health, process
+from services.runtime import database, health, process, settings, startup
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.logs import log
+from services.runtime.positions import Positions
+from services.runtime.process import HttpServers
 from services.runtime.settings import Settings
 from services.runtime.watchdog import Watchdog
 
@@ -37,15 +38,30 @@ async def main(config: Settings) -> None:
     hubs = directory.load(config.directory)
     texts = templates.load(config.directory, hubs)
     all_partners = partners.load(config.directory, config.deployment)
+    for name, file in all_partners.feedback_token_files():
+        settings.check_private(file, f"{config.deployment}: {name}: feedback_token_file")
     recipients = PartnerRecipients(all_partners, mesh=config.mesh_url is not None)
-    own_topics = [topic for topic in declared([]) if topic.name in (CASE_EVENT, FEEDBACK_EVENT)]
-    await broker.check_topics(config.kafka, own_topics, replication=config.replication)
     engine = database.connect(config.database)
     try:
-        async with create_channels(config, recipients, texts) as channels:
-            await _serve(config, engine, all_partners, FeedbackComposer(recipients, texts, channels))
+        async with (
+            create_channels(config, recipients, texts) as channels,
+            startup.ready(config, _checks(config, engine, all_partners)) as servers,
+        ):
+            await _serve(config, engine, all_partners, FeedbackComposer(recipients, texts, channels), servers)
     finally:
         await engine.dispose()
+
+
+def _checks(config: Settings, engine: AsyncEngine, all_partners: partners.Partners) -> startup.Checks:
+    missing = partners.unaddressed(all_partners, mesh=config.mesh_url is not None)
+    own_topics = [topic for topic in declared([]) if topic.name in (CASE_EVENT, FEEDBACK_EVENT)]
+    return {
+        "database": (
+            partial(startup.check_database, config.database, store.SCHEMA),
+            partial(_name_unaddressed, engine, missing),
+        ),
+        "kafka": (partial(broker.check_topics, config.kafka, own_topics, replication=config.replication),),
+    }
 
 
 @asynccontextmanager
@@ -64,7 +80,11 @@ async def create_channels(
 
 
 async def _serve(
-    config: Settings, engine: AsyncEngine, all_partners: partners.Partners, composer: FeedbackComposer
+    config: Settings,
+    engine: AsyncEngine,
+    all_partners: partners.Partners,
+    composer: FeedbackComposer,
+    servers: HttpServers,
 ) -> None:
     relay = Relay(engine, store.SCHEMA, config.kafka, idempotent=config.kafka_idempotent)
     delivery = Deliverer(
@@ -77,23 +97,23 @@ async def _serve(
 
     receiver = CaseEventConsumer(engine, composer, committed, config.dead_letter_share)
     listener = broker.create(config, name="notifier")
-    consumer = broker.subscribe(listener, [CASE_EVENT], group=GROUP, receive=receiver.receive)
+    positions = Positions(engine, store.SCHEMA)
+    consumer = broker.subscribe(listener, [CASE_EVENT], group=GROUP, receive=receiver.receive, positions=positions)
     measure = partial(backlog.measure, unfetched_after=config.feedback_unfetched_after)
     backlog_monitor = BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], query=measure)
     loops = [relay.loop(), delivery.loop(), *consumer.loops()]
     watchdog = Watchdog(backlog_monitor, loops, seconds=config.stall_seconds)
     log.info("notifier_starting", channels=sorted(composer.channels))
-    await _name_unaddressed(engine, partners.unaddressed(all_partners, mesh=config.mesh_url is not None))
-    await broker.run(
-        listener,
-        delivery.run(),
-        relay.run(),
-        watchdog.run(),
-        resubmit.run_resubmitter(receiver.release),
-        *_run_http(
-            config, engine, all_partners, lambda: [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()]
-        ),
+
+    def missing() -> list[str]:
+        return [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()]
+
+    routes = health.routes(engine, store.SCHEMA, missing, with_metrics=config.metrics_port is None)
+    servers.show(
+        application(engine, all_partners, routes), Starlette(routes=health.routes(engine, store.SCHEMA, missing))
     )
+    work = (delivery.run(), relay.run(), watchdog.run(), resubmit.run_resubmitter(receiver.release), servers.run())
+    await broker.run(listener, *work, stopped=servers.stopped())
 
 
 async def _name_unaddressed(engine: AsyncEngine, missing: Sequence[partners.UnaddressedChannel]) -> None:
@@ -102,18 +122,6 @@ async def _name_unaddressed(engine: AsyncEngine, missing: Sequence[partners.Unad
         log.warning("partner_unaddressed", partner=one.partner, channel=one.channel, reason=one.reason)
     async with engine.begin() as tx:
         await circuits.replace_unaddressed(tx, missing)
-
-
-def _run_http(
-    config: Settings, engine: AsyncEngine, all_partners: partners.Partners, missing: health.ReadinessCheck
-) -> list[Coroutine[Any, Any, None]]:
-    """Return the HTTP servers: the partners' API, and a second one for health and metrics if a port is set for it."""
-    apart = config.metrics_port is not None
-    pages = application(engine, all_partners, health.routes(engine, missing, with_metrics=not apart))
-    answering = [process.answer(pages, config)]
-    if apart:
-        answering.append(process.answer_apart(Starlette(routes=health.routes(engine, missing)), config))
-    return answering
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from services.notifier.channels import Channel, Failed, Outcome, Retry, pause_be
 from services.notifier.circuits import Turn
 from services.notifier.compose import FeedbackTexts, restate
 from services.notifier.leases import Acquired, Attempt, Lease
+from services.notifier.store import SCHEMA
 from services.runtime import database, metrics, tracing
 from services.runtime.backlog import BacklogSnapshot
 from services.runtime.logs import log
@@ -137,8 +138,6 @@ class Deliverer:
 
     def _refused(self, error: Exception) -> None:
         metrics.BATCH_RETRIES.labels(database.error_kind(error)).inc()
-        if database.sqlstate(error) is not None:
-            self._progress.record()  # PostgreSQL rejected it: a restart would not help, so it does not count as a stall
 
     async def _wait(self) -> None:
         """Wait until woken or the poll is due; not by `wait_for`, which in Python 3.11 can swallow a cancellation."""
@@ -233,7 +232,7 @@ class Deliverer:
         self._wake_later(results)
 
     async def _mark(self, results: Sequence[Attempt]) -> None:
-        async with self._engine.begin() as tx:
+        async with database.transaction(self._engine, SCHEMA) as tx:
             turns = await leases.mark(tx, results)
         for turn in turns:
             _log_turn(turn)
@@ -254,7 +253,7 @@ class Deliverer:
 
     async def _give_up(self) -> int:
         """Fail finally what has been due for too long. Return how many feedbacks failed."""
-        async with self._engine.begin() as tx:
+        async with database.transaction(self._engine, SCHEMA) as tx:
             given_up = await leases.give_up(tx, seconds=self._give_up_after, limit=GIVEN_UP_AT_ONCE)
         for one in given_up:
             log.error("feedback_failed", reason=one.reason, **one.log_fields())

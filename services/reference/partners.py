@@ -265,6 +265,12 @@ class Partners:
         """Return the feed with this client certificate (DER), or None. TLS has verified the private key."""
         return self._by_certificate.get(hashlib.sha256(der).hexdigest()) if der else None
 
+    def feedback_token_files(self) -> Iterator[tuple[str, Path]]:
+        """Yield the id and the file of each partner that feedback is sent to with a token."""
+        for name, access in self._access.items():
+            if access.feedback_token_file is not None:
+                yield name, access.feedback_token_file
+
     def listeners(self) -> list[MllpListener]:
         """Return the dedicated MLLP ports of partners."""
         return [

@@ -1,11 +1,13 @@
 """Backlog of a service and reachability of database and Kafka, measured with clients that do no other work.
 
-A blocked client does not show whether its server is reachable. These clients are therefore separate and are discarded after any
-failure, so that they see what a newly started process would see. One snapshot serves the metrics, readiness and the watchdog.
+A blocked client does not show whether its server is reachable. These clients are therefore separate: the database is asked in a new
+session each time, Kafka by clients that are discarded after any failure, so that both see what a newly started process would see. The
+database is reachable only if this session can write. One snapshot serves the metrics, readiness and the watchdog.
 """
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +18,17 @@ from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.runtime import database, metrics
+from services.runtime import database, metrics, positions, unread
 from services.runtime.database import Transaction
 from services.runtime.logs import log
+from services.runtime.positions import Gap, StoredPositions
 from services.runtime.settings import Settings
 
 POLL_TIMEOUT_SECONDS = 5.0
 """Time limit for each server; then it counts as unreachable."""
+
+FETCH_SECONDS = 1.0
+"""Time limit for the first unread records, which are fetched for their time alone."""
 
 ROW_COUNT_LIMIT = 1_000
 """Maximum number of rows of one kind that are counted, so that a long queue does not cost more."""
@@ -51,10 +57,16 @@ def outbox_queues(schema: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """Position of a consumer group on one partition: the next offset to read, and the number of records left."""
+    """Position of a consumer group on one partition: the next offset to read, and the number of records left.
+
+    `group`: the offset that the group committed, if it has. `first`, `end`: the offsets that Kafka has.
+    """
 
     committed: int
     records: int
+    group: int | None = None
+    first: int = 0
+    end: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +74,7 @@ class BacklogSnapshot:
     """One measurement.
 
     `publishable`: outbox rows whose topics accept records now. `due`: result of the service's query. `paused`: topics of which a
-    process of this service applies nothing for now.
+    process of this service applies nothing for now. `gone`: records that were deleted before this service read them.
     """
 
     database: bool = False
@@ -71,6 +83,7 @@ class BacklogSnapshot:
     publishable: int = 0
     due: bool = False
     paused: frozenset[str] = frozenset()
+    gone: Sequence[Gap] = ()
 
     @property
     def unreachable(self) -> list[str]:
@@ -98,12 +111,16 @@ class BacklogMonitor:
         self._quarantine = quarantine
         self._engine: AsyncEngine | None = None
         self._kafka = _KafkaProbe(settings.kafka)
-        self._silent: set[str] = set()
+        self._positions = StoredPositions()
+        self._suspected: frozenset[Gap] = frozenset()
         self.snapshot = BacklogSnapshot()
 
     def unmet_conditions(self) -> list[str]:
-        """Return the unmet readiness conditions of a service that cannot work without Kafka."""
-        return [] if self.snapshot.kafka else ["kafka"]
+        """Return the unmet readiness conditions of a service that cannot work without Kafka, and the topics of which it missed records."""
+        return ([] if self.snapshot.kafka else ["kafka"]) + [
+            f"topic {topic}: records were deleted before they were read: run lightbulb reconcile"
+            for topic in sorted({gap.partition.topic for gap in self.snapshot.gone})
+        ]
 
     async def poll(self) -> BacklogSnapshot:
         """Measure everything once. Never raises: a server that does not respond is unreachable."""
@@ -113,6 +130,8 @@ class BacklogMonitor:
         )
         waiting, due, paused = rows if rows is not None else ({}, False, frozenset())
         reachable = None
+        if rows is not None and lags is not None:
+            await self._measure("database", self._compare(lags), self._forget_database)
         if lags is not None:
             reachable = await self._measure("kafka", self._kafka.writable(sorted(waiting)), self._kafka.forget)
         self.snapshot = BacklogSnapshot(
@@ -122,6 +141,7 @@ class BacklogMonitor:
             publishable=sum(waiting[topic] for topic in reachable or ()),
             due=due,
             paused=paused,
+            gone=self._positions.gone,
         )
         self._set_gauges()
         return self.snapshot
@@ -134,13 +154,9 @@ class BacklogMonitor:
     async def _measure(self, what: str, measurement: Awaitable[T], forget: Callable[[], Awaitable[None]]) -> T | None:
         try:
             async with asyncio.timeout(POLL_TIMEOUT_SECONDS):
-                result = await measurement
-            self._silent.discard(what)
-            return result
+                return await measurement
         except Exception as error:
-            if what not in self._silent:
-                log.warning("dependency_unreachable", dependency=what, reason=database.reason_class(error))
-            self._silent.add(what)
+            log.warning("dependency_unreachable", dependency=what, reason=database.reason_class(error))
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(2):
                     await forget()
@@ -153,8 +169,18 @@ class BacklogMonitor:
         by_topic: Counter[str] = Counter()
         for partition, lag in self.snapshot.lags.items():
             by_topic[partition.topic] += lag.records
+        metrics.OLDEST_UNAPPLIED.clear()
         for topic, records in by_topic.items():
             metrics.LAG.labels(topic).set(records)
+            if not records:
+                metrics.OLDEST_UNAPPLIED.labels(topic).set(0)
+            elif times := [at for partition, at in self._kafka.waiting_since.items() if partition.topic == topic]:
+                metrics.OLDEST_UNAPPLIED.labels(topic).set(max(0.0, time.time() - min(times)))
+        gone: Counter[str] = Counter()
+        for gap in self.snapshot.gone:
+            gone[gap.partition.topic] += gap.records
+        for topic in self._topics:
+            metrics.RECORDS_GONE.labels(topic).set(gone[topic])
 
     # ---- PostgreSQL
 
@@ -163,11 +189,15 @@ class BacklogMonitor:
         if self._engine is None:
             self._engine = database.connect(self._settings.database, pool=1)
         async with self._engine.connect() as connection:
+            await database.check_writable(connection, self._schema)
             waiting = await self._unpublished(connection)
             if self._quarantine:
                 await self._quarantined(connection)
             paused = await self._paused(connection) if self._quarantine else frozenset()
             due = await self._query(connection) if self._query else False
+            if self._group:
+                self._positions = await positions.stored(connection, self._schema, self._topics)
+        await self._engine.dispose()  # the next measurement opens a new session
         return waiting, due, paused
 
     async def _paused(self, connection: Transaction) -> frozenset[str]:
@@ -205,6 +235,22 @@ class BacklogMonitor:
         for kind, count in kinds.items():
             metrics.DEAD_LETTERS.labels(kind).set(count)
 
+    async def _compare(self, lags: Mapping[TopicPartition, Lag]) -> None:
+        """Store the position of each new partition, and gaps that two measurements in a row have shown."""
+        known = self._positions.next
+        new = {one: lag.committed for one, lag in lags.items() if one not in known}
+        found = (
+            positions.find_gap(one, known[one], lag.group, lag.first, lag.end)
+            for one, lag in lags.items()
+            if one in known
+        )
+        suspected = frozenset(gap for gap in found if gap is not None)
+        confirmed = {(gap.partition, gap.first) for gap in self._suspected}
+        self._suspected = suspected
+        missed = [gap for gap in suspected if (gap.partition, gap.first) in confirmed]
+        if self._engine is not None and (new or missed):
+            await positions.save(self._engine, self._schema, new, missed)
+
     async def _forget_database(self) -> None:
         engine, self._engine = self._engine, None
         if engine is not None:
@@ -213,7 +259,11 @@ class BacklogMonitor:
     # ---- Kafka
 
     async def _lags(self) -> dict[TopicPartition, Lag]:
-        return await self._kafka.lags(self._group, self._topics) if self._group else {}
+        if self._group is None:
+            return {}
+        lags = await self._kafka.lags(self._group, self._topics)
+        await self._kafka.look_at_waiting({one: lag.committed for one, lag in lags.items() if lag.records})
+        return lags
 
 
 class _KafkaProbe:
@@ -223,6 +273,17 @@ class _KafkaProbe:
         self._bootstrap = bootstrap
         self._clients: tuple[AIOKafkaAdminClient, AIOKafkaConsumer] | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._looked_at: Mapping[TopicPartition, int] = {}
+        self.waiting_since: Mapping[TopicPartition, float] = {}
+
+    async def look_at_waiting(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Set the time of the record at each of these offsets. One that was looked at before is not fetched again."""
+        kept = {one: at for one, at in self.waiting_since.items() if self._looked_at.get(one) == offsets.get(one)}
+        new = {one: offset for one, offset in offsets.items() if one not in kept}
+        if new:
+            _, consumer = await self._started()
+            kept |= await unread.timestamps(consumer, new, seconds=FETCH_SECONDS)
+        self.waiting_since, self._looked_at = kept, offsets
 
     async def lags(self, group: str, topics: Sequence[str]) -> dict[TopicPartition, Lag]:
         """Return the lag of each partition of `topics`."""
@@ -251,7 +312,9 @@ class _KafkaProbe:
         async with self._one_at_a_time:
             if self._clients is None:
                 admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
-                consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap)
+                consumer = AIOKafkaConsumer(
+                    bootstrap_servers=self._bootstrap, max_partition_fetch_bytes=unread.FETCH_BYTES
+                )
                 self._clients = (admin, consumer)
                 await asyncio.gather(admin.start(), consumer.start())
             return self._clients
@@ -259,8 +322,9 @@ class _KafkaProbe:
 
 def _lag(committed: Any, first: int, end: int) -> Lag:
     """Return the lag; from the earliest record if no offset is committed, or one older than the retention."""
-    at = max(first, committed.offset if committed is not None else 0)
-    return Lag(at, max(0, end - at))
+    group = committed.offset if committed is not None and committed.offset >= 0 else None
+    at = max(first, group or 0)
+    return Lag(at, max(0, end - at), group, first, end)
 
 
 def _takes(topic: Mapping[str, Any]) -> bool:

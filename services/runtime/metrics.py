@@ -29,6 +29,13 @@ BUILD = Gauge(
     registry=REGISTRY,
 )
 
+EXPIRY = Gauge(
+    "lightbulb_certificate_expiry_timestamp_seconds",
+    "When the first certificate, or the token, of a file that the settings or deployment.yaml name ends; NaN if that cannot be known",
+    ["use", "partner"],
+    registry=REGISTRY,
+)
+
 # ---- dependencies and stalled tasks ----------------------------------------------------------------------------------
 
 DEPENDENCY_UP = Gauge(
@@ -49,6 +56,12 @@ LAG = Gauge(
     ["topic"],
     registry=REGISTRY,
 )
+OLDEST_UNAPPLIED = Gauge(
+    "lightbulb_consumer_oldest_age_seconds",
+    "Age of the oldest record on a topic that this consumer group has not applied yet; 0 if none",
+    ["topic"],
+    registry=REGISTRY,
+)
 BATCH_RECORDS = Histogram("lightbulb_batch_records", "Records of a batch", buckets=_ROWS, registry=REGISTRY)
 BATCH_SECONDS = Histogram(
     "lightbulb_batch_duration_seconds",
@@ -65,10 +78,25 @@ TOPIC_PAUSED = Gauge(
     ["topic"],
     registry=REGISTRY,
 )
+RECORDS_GONE = Gauge(
+    "lightbulb_records_gone",
+    "Records of a topic that were deleted from Kafka before this consumer group read them, until they are reconciled",
+    ["topic"],
+    registry=REGISTRY,
+)
 DEAD_LETTERS = Gauge(
     "lightbulb_dead_letters",
     "Unresolved dead letters, by kind of reason (1,000: or more)",
     ["reason"],
+    registry=REGISTRY,
+)
+
+# ---- hubs ------------------------------------------------------------------------------------------------------------
+
+OLDEST_REQUESTED = Gauge(
+    "lightbulb_case_requested_oldest_age_seconds",
+    "How long the oldest case that a hub holds and has not accepted has been with it",
+    ["hub"],
     registry=REGISTRY,
 )
 

@@ -16,6 +16,7 @@ from services.messaging import broker
 from services.runtime import database
 from tests.builders.bars import a_bars_message
 from tests.builders.forms import a_form
+from tests.faulty_database import away_for_a_moment, make_sessions_read_only
 from tests.intake.fake_hl7_engine import until_in_hand
 from tests.intake.proxy import Wire
 from tests.intake.running import CHECKOUT, InProcess, Installation, Processes, events, install, reference_of, rows
@@ -55,6 +56,21 @@ async def _sent_until_taken(intake: InProcess, message: object) -> int:
         if reply.status != 503:
             return reply.status
     return 503
+
+
+async def test_a_database_that_refuses_for_a_moment_is_503_and_nothing_is_refused(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    """A table that is renamed, then sessions that are read-only: the message is accepted as soon as both have passed."""
+    message, form = a_bars_message(), a_form()
+    async with away_for_a_moment(engine, "intake", "referral"):
+        refused = await asyncio.gather(intake.bars(message), intake.form(form))
+    await make_sessions_read_only(engine)
+    refused.append(await intake.bars(message))
+    assert [(reply.status, "retry-after" in reply.headers) for reply in refused] == [(503, True)] * 3
+    assert (await intake.get("/health/ready")).status == 200, "the sessions were replaced"
+    taken = await asyncio.gather(intake.bars(message), intake.form(form))
+    assert [reply.status for reply in taken] == [200, 202]
 
 
 async def test_a_commit_whose_answer_is_lost_is_503_and_the_retry_is_a_duplicate_with_the_reference(

@@ -12,7 +12,6 @@ from schemas.referral import Organisation
 from services.notifier.channels.mailbox import recipients_of
 from services.notifier.read_api import application
 from services.runtime import health, process
-from services.runtime.settings import Settings
 from tests.notifier.builders import (
     GP_MAILBOX,
     a_life,
@@ -49,10 +48,8 @@ class Caller:
 
 @pytest.fixture
 async def caller(engine: AsyncEngine) -> AsyncIterator[Caller]:
-    listening = process.listen(
-        Settings(database="postgresql+asyncpg://unused", kafka="unused", secret_file="/dev/null")
-    )
-    pages = application(engine, the_partners(tokens=TOKENS), health.routes(engine))
+    listening = process.a_socket("127.0.0.1", 0)
+    pages = application(engine, the_partners(tokens=TOKENS), health.routes(engine, "notifier"))
     server = process.server(pages)
     task = asyncio.create_task(server.serve(sockets=[listening]))
     async with ClientSession() as session:

@@ -285,7 +285,10 @@ def test_replay_reports_rate_and_equality_and_exits_with_1_on_a_difference(parke
 
 def test_republish_without_events_reports_that_and_changes_nothing(parked: str, database: str) -> None:
     told = run("republish", "--hub", "blaby", "--since", "2126-01-01")
-    assert (told.exit_code, "There are no events for blaby since 2126-01-01 00:00 (UTC)" in told.stdout) == (0, True)
+    assert (told.exit_code, "There are no events of hub.blaby.case since 2126-01-01 00:00 (UTC)" in told.stdout) == (
+        0,
+        True,
+    )
     assert not [row for row in dump(database) if "republish" in row]
 
 

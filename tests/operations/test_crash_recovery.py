@@ -156,11 +156,11 @@ async def test_a_killed_republish_is_recorded_and_can_be_repeated(engine: AsyncE
     await killed("""
 republish.KEYS = 1
 killed_after(republish, "_copy", 2)
-await republish.run(engine, "blaby", datetime(2026, 1, 1, tzinfo=UTC), by)
+await republish.run(engine, "hub.blaby.case", datetime(2026, 1, 1, tzinfo=UTC), by)
 """)
     assert [key for key, _ in await copies(engine)] == [people[0]]
     assert await rows(engine, "select action, operator from router.operator_action") == [("republish", "A. Operator")]
-    await republish.run(engine, "blaby", SINCE, BY)
+    await republish.run(engine, "hub.blaby.case", SINCE, BY)
 
     assert [key for key, _ in await copies(engine)] == [people[0], *people]
 

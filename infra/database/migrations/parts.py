@@ -2,7 +2,10 @@
 
 
 def outbox(schema: str) -> tuple[str, ...]:
-    """Return the statements for the Transactional Outbox (services/messaging/outbox.py)."""
+    """Return the statements for the Transactional Outbox (services/messaging/outbox.py).
+
+    `republished_from`: the id of the row that this row publishes again (lightbulb republish).
+    """
     return (
         f"""
         create table {schema}.outbox (
@@ -14,10 +17,26 @@ def outbox(schema: str) -> tuple[str, ...]:
             value bytea not null,
             created_at timestamptz not null default clock_timestamp(),
             published_at timestamptz,
+            republished_from bigint,
             primary key (person_key, id)
         )""",
         # Each queue (a shard's rows of one topic) by its next row.
         f"create index outbox_unpublished on {schema}.outbox (shard, target, id) where published_at is null",
+    )
+
+
+def outbox_applied(schema: str, target: str) -> tuple[str, ...]:
+    """Return the statements for finding the oldest event of `target` that its consumer lacks (infra/operations/not_applied.py).
+
+    `outbox_applied.id`: every row of `target` up to this id has been found applied, or among the consumer's dead letters.
+    """
+    return (
+        f"create index outbox_of_target on {schema}.outbox (id) where target = '{target}'",
+        f"""
+        create table {schema}.outbox_applied (
+            only_one boolean primary key default true check (only_one),
+            id bigint not null
+        )""",
     )
 
 
@@ -99,4 +118,32 @@ def dead_letters(schema: str) -> tuple[str, ...]:
             reason text,
             details jsonb not null
         )""",
+    )
+
+
+def positions(schema: str) -> tuple[str, ...]:
+    """Return the statements for the positions of a consumer group (services/runtime/positions.py).
+
+    `records_gone`: records that were deleted from Kafka before the group read them, from `first_offset` to before `next_offset`; a lower
+    `next_offset` means that the topic was made again. `resolved_at`: when `lightbulb reconcile` or `republish` replaced them.
+    """
+    return (
+        f"""
+        create table {schema}.consumer_position (
+            topic text not null,
+            partition integer not null,
+            next_offset bigint not null,
+            primary key (topic, partition)
+        )""",
+        f"""
+        create table {schema}.records_gone (
+            topic text not null,
+            partition integer not null,
+            first_offset bigint not null,
+            next_offset bigint not null,
+            noticed_at timestamptz not null default clock_timestamp(),
+            resolved_at timestamptz,
+            primary key (topic, partition, first_offset)
+        )""",
+        f"create index records_gone_open on {schema}.records_gone (noticed_at) where resolved_at is null",
     )

@@ -137,6 +137,7 @@ INTAKE = (
             foreign key (partner, upload) references intake.upload (partner, id) on delete cascade
         )""",
     *parts.outbox("intake"),
+    *parts.outbox_applied("intake", "referral.event"),
 )
 
 ROUTER = (
@@ -168,7 +169,7 @@ ROUTER = (
         )""",
     "create index person_to_trace on router.person (doubted_since, person_key, person_no) where doubted_since is not null",
     "create index person_undoubted on router.person (undoubted_key) where undoubted_key is not null",
-    # `tally`: what is counted of the referrals of the case.
+    # `tally`: what is counted of the referrals of the case. `requested_since`: since when its holder has it and has not accepted it.
     """
         create table router."case" (
             person_key text not null,
@@ -186,10 +187,12 @@ ROUTER = (
             state jsonb not null,
             opened_at timestamptz not null,
             updated_at timestamptz not null,
+            requested_since timestamptz,
             ended_at timestamptz,
             primary key (person_key, case_id)
         )""",
     'create index case_open_by_holder on router."case" (holder) where ended_at is null',
+    'create index case_requested on router."case" (holder, requested_since) where requested_since is not null',
     'create index case_open_by_person on router."case" (person_key, person_no) where ended_at is null',
     # `category`: what decisions read of it if it is open. `by_name`, `by_verification`: a hash of what it says who the person is.
     """
@@ -293,9 +296,9 @@ ROUTER = (
             primary key (postcode, until)
         )""",
     *parts.outbox("router"),
+    *parts.outbox_applied("router", "case.event"),
     *parts.dead_letters("router"),
-    # The id of the row that this row publishes again (lightbulb republish).
-    "alter table router.outbox add column republished_from bigint",
+    *parts.positions("router"),
     "create index outbox_target on router.outbox (target, created_at)",
 )
 
@@ -370,6 +373,7 @@ NOTIFIER = (
     # `opened_at`: since then it is attempted once at a time; null: the circuit is closed. Nothing is sent to it before `next_attempt_at`.
     """
         create table notifier.endpoint (
+            name text generated always as (channel || ' ' || recipient) stored primary key,
             channel text not null,
             recipient text not null,
             failures integer not null,
@@ -378,8 +382,7 @@ NOTIFIER = (
             failing_since timestamptz not null default clock_timestamp(),
             opened_at timestamptz,
             trials integer not null default 0,
-            next_attempt_at timestamptz,
-            primary key (channel, recipient)
+            next_attempt_at timestamptz
         )""",
     # Partners whose channel has no address or settings in this installation, as the last notifier found at its start.
     """
@@ -401,8 +404,20 @@ NOTIFIER = (
             reason text,
             primary key (person_key, feedback_id, number)
         )""",
+    # Feedback that `feedback.event` says was accepted or refused before the database was restored (lightbulb reconcile), until it is
+    # composed again: it is then stored with this outcome and not sent.
+    """
+        create table notifier.told (
+            person_key text not null,
+            feedback_id uuid not null,
+            outcome text not null check (outcome in ('accepted', 'failed')),
+            reason text,
+            at timestamptz not null,
+            primary key (person_key, feedback_id)
+        )""",
     *parts.outbox("notifier"),
     *parts.dead_letters("notifier"),
+    *parts.positions("notifier"),
 )
 
 
