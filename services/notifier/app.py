@@ -22,7 +22,7 @@ from services.notifier.read_api import application
 from services.notifier.recipients import PartnerRecipients
 from services.notifier.templates import TemplateTexts
 from services.reference import directory, partners, yaml_files
-from services.runtime import database, health, process, startup
+from services.runtime import database, expiry, health, process, startup
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.logs import log
 from services.runtime.positions import Positions
@@ -98,6 +98,7 @@ async def _serve(
     loops = [relay.loop(), delivery.loop(), *consumer.loops()]
     watchdog = Watchdog(backlog_monitor, loops, seconds=config.stall_seconds)
     log.info("notifier_starting", channels=sorted(composer.channels))
+    expiry.watch(expiry.of_feedback_tokens(all_partners.feedback_token_files))
     await _name_unaddressed(engine, partners.unaddressed(all_partners, mesh=config.mesh_url is not None))
 
     def missing() -> list[str]:

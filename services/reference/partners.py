@@ -247,6 +247,11 @@ class Partners:
         """Return its credentials and addresses; they are empty if deployment.yaml does not name it."""
         return self._access.get(partner_id, PartnerCredentials())
 
+    @property
+    def feedback_token_files(self) -> Mapping[str, Path | None]:
+        """The file with the token that we send with feedback, by partner."""
+        return {name: access.feedback_token_file for name, access in self._access.items()}
+
     def authenticate(self, authorization_header: str | None) -> Partner | None:
         """Return the partner with this `Authorization` header, or None. Compare token hashes in constant time.
 
