@@ -137,7 +137,9 @@ def run(*, keep: bool, details: bool, console: Console, folder: Path = example_f
     started = time.monotonic()
 
     def report(doing: str) -> None:
-        console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {escape(doing)}", highlight=False)
+        console.print(
+            f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {escape(doing)}", highlight=False, soft_wrap=True
+        )
 
     def on_event(event: ProcessEvent) -> None:
         if event.is_for_users:

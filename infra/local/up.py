@@ -16,7 +16,9 @@ def run(plan: Plan, console: Console) -> None:
     started = time.monotonic()
 
     def report(doing: str) -> None:
-        console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {doing}")
+        console.print(
+            f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {escape(doing)}", highlight=False, soft_wrap=True
+        )
 
     def on_event(event: ProcessEvent) -> None:
         if event.is_for_users:
@@ -41,6 +43,8 @@ def print_addresses(running: installation.Installation, console: Console) -> Non
             console.print(f"  {'mllp':9} {address} (only for {what}{partner})", highlight=False)
     for name, address in running.addresses["metrics"].items():
         console.print(f"  {'metrics':9} {address} ({name})", highlight=False)
+    if running.plan.directory != installation.DIRECTORY:
+        console.print(f"  reviewed data: {running.plan.directory}", highlight=False, soft_wrap=True)
     console.print(
         f"  addresses and the demonstration partners' credentials: {running.plan.data / 'addresses.json'}",
         soft_wrap=True,

@@ -24,14 +24,13 @@ def _of_partners(deployment: Path | None) -> Iterator[dict[str, Any]]:
         yield {"use": "feedback-token", "unknown": "LIGHTBULB_DEPLOYMENT is not set here"}
         return
     try:
-        partners = yaml_files.load(deployment, Deployment).value.partners
+        deployed = yaml_files.load(deployment, Deployment).value
     except yaml_files.ConfigError:
         yield {"use": "feedback-token", "file": str(deployment), "unknown": "the file cannot be read"}
         return
-    yield from map(
-        _stated, expiry.of_feedback_tokens({name: one.feedback_token_file for name, one in partners.items()})
-    )
-    for name, access in sorted(partners.items()):
+    for name, access in sorted(deployed.partners.items()):
+        if access.feedback_token_file is not None:
+            yield from map(_stated, expiry.of_feedback_tokens([(name, access.feedback_token_file)]))
         if access.certificate_sha256 or access.adt_certificate_sha256:
             yield {"use": "client-certificate", "partner": name, "unknown": "only its hash is stored"}
 

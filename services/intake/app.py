@@ -27,6 +27,7 @@ from services.messaging.outbox import Relay
 from services.reference import directory, fillers, lists, partners, yaml_files
 from services.runtime import database, expiry, health, process, startup
 from services.runtime.backlog import BacklogMonitor
+from services.runtime.logs import log
 from services.runtime.process import HttpServers
 from services.runtime.settings import Settings
 from services.runtime.watchdog import Watchdog
@@ -72,6 +73,10 @@ def create(intake: accept.Intake, engine: AsyncEngine, *, with_metrics: bool = T
 
 async def serve(chosen: Settings) -> None:
     """Run until SIGTERM or SIGINT; then accept no connections, and answer the requests in progress."""
+    if chosen.deployment is None:
+        log.warning(
+            "deployment_not_set", setting="LIGHTBULB_DEPLOYMENT", effect="no sender has a credential: all are refused"
+        )
     engine = database.connect(chosen.database)
     secret = chosen.secret()
     relay = Relay(engine, store.SCHEMA, chosen.kafka, idempotent=chosen.kafka_idempotent)
@@ -100,7 +105,7 @@ def _checks(chosen: Settings, engine: AsyncEngine, secret: bytes) -> startup.Che
 async def _serve(chosen: Settings, engine: AsyncEngine, mllp: Mllp, relay: Relay, servers: HttpServers) -> None:
     intake, group_commit = mllp.intake, mllp.intake.group_commit
     application = create(intake, engine, with_metrics=chosen.metrics_port is None)
-    await servers.show(application, Starlette(routes=health.routes(engine, store.SCHEMA)))
+    servers.show(application, Starlette(routes=health.routes(engine, store.SCHEMA)))
     backlog = BacklogMonitor(chosen, store.SCHEMA, quarantine=False)
     watchdog = Watchdog(backlog, [relay.loop(), group_commit.loop()], seconds=chosen.stall_seconds)
     committing = asyncio.create_task(group_commit.run())

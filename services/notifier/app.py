@@ -22,7 +22,7 @@ from services.notifier.read_api import application
 from services.notifier.recipients import PartnerRecipients
 from services.notifier.templates import TemplateTexts
 from services.reference import directory, partners, yaml_files
-from services.runtime import database, expiry, health, process, startup
+from services.runtime import database, expiry, health, process, settings, startup
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.logs import log
 from services.runtime.positions import Positions
@@ -38,22 +38,28 @@ async def main(config: Settings) -> None:
     hubs = directory.load(config.directory)
     texts = templates.load(config.directory, hubs)
     all_partners = partners.load(config.directory, config.deployment)
+    for name, file in all_partners.feedback_token_files():
+        settings.check_private(file, f"{config.deployment}: {name}: feedback_token_file")
     recipients = PartnerRecipients(all_partners, mesh=config.mesh_url is not None)
     engine = database.connect(config.database)
     try:
         async with (
             create_channels(config, recipients, texts) as channels,
-            startup.ready(config, _checks(config)) as servers,
+            startup.ready(config, _checks(config, engine, all_partners)) as servers,
         ):
             await _serve(config, engine, all_partners, FeedbackComposer(recipients, texts, channels), servers)
     finally:
         await engine.dispose()
 
 
-def _checks(config: Settings) -> startup.Checks:
+def _checks(config: Settings, engine: AsyncEngine, all_partners: partners.Partners) -> startup.Checks:
+    missing = partners.unaddressed(all_partners, mesh=config.mesh_url is not None)
     own_topics = [topic for topic in declared([]) if topic.name in (CASE_EVENT, FEEDBACK_EVENT)]
     return {
-        "database": (partial(startup.check_database, config.database, store.SCHEMA),),
+        "database": (
+            partial(startup.check_database, config.database, store.SCHEMA),
+            partial(_name_unaddressed, engine, missing),
+        ),
         "kafka": (partial(broker.check_topics, config.kafka, own_topics, replication=config.replication),),
     }
 
@@ -98,14 +104,13 @@ async def _serve(
     loops = [relay.loop(), delivery.loop(), *consumer.loops()]
     watchdog = Watchdog(backlog_monitor, loops, seconds=config.stall_seconds)
     log.info("notifier_starting", channels=sorted(composer.channels))
-    expiry.watch(expiry.of_feedback_tokens(all_partners.feedback_token_files))
-    await _name_unaddressed(engine, partners.unaddressed(all_partners, mesh=config.mesh_url is not None))
+    expiry.watch(expiry.of_feedback_tokens(all_partners.feedback_token_files()))
 
     def missing() -> list[str]:
         return [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()]
 
     routes = health.routes(engine, store.SCHEMA, missing, with_metrics=config.metrics_port is None)
-    await servers.show(
+    servers.show(
         application(engine, all_partners, routes), Starlette(routes=health.routes(engine, store.SCHEMA, missing))
     )
     work = (delivery.run(), relay.run(), watchdog.run(), resubmit.run_resubmitter(receiver.release), servers.run())

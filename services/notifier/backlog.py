@@ -12,14 +12,14 @@ _WAITING = text(f"""
     with recursive {WAITING}
     select (select count(*) from (select from notifier.feedback where state = 'waiting' limit :limit) as counted) as waiting,
            (select count(*) from (select from notifier.feedback where state = 'failed'
-                                  and composed_at > clock_timestamp() - interval '7 days' limit :limit) as counted) as failed,
-           (select extract(epoch from clock_timestamp() - composed_at) from notifier.feedback where state = 'waiting'
+                                  and composed_at > now() - interval '7 days' limit :limit) as counted) as failed,
+           (select extract(epoch from now() - composed_at) from notifier.feedback where state = 'waiting'
             order by composed_at limit 1) as oldest,
            (select count(*) from (select from notifier.feedback where state = 'kept'
-                                  and composed_at < clock_timestamp() - make_interval(secs => :unfetched) limit :limit)
+                                  and composed_at < now() - make_interval(secs => :unfetched) limit :limit)
             as counted) as unfetched,
            (select count(*) from waiting left join notifier.endpoint as held on {HELD}
-            where waiting.due_at <= clock_timestamp() and coalesce(held.next_attempt_at <= clock_timestamp(), true)) as due""")  # noqa: S608 - a constant
+            where waiting.due_at <= now() and coalesce(held.next_attempt_at <= now(), true)) as due""")  # noqa: S608 - a constant
 
 
 _FAILING = text("select channel, recipient from notifier.endpoint where opened_at is not null")

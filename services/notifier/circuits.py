@@ -7,7 +7,7 @@ do not hold up others: the next attempt of another one may be made at once, and 
 (Retry-After) holds all feedback to the endpoint, whether or not its circuit is open.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,8 +23,7 @@ OPENS_AFTER = 5
 ALL = "*"
 """The recipient of the endpoint that all recipients of a channel share."""
 
-HELD = """
-    held.channel = waiting.channel and held.recipient = case waiting.channel when 'mesh' then '*' else waiting.recipient end"""
+HELD = "held.name = waiting.channel || ' ' || case waiting.channel when 'mesh' then '*' else waiting.recipient end"
 """Join condition: the row `held` of notifier.endpoint for a row `waiting` with channel and recipient."""
 
 
@@ -33,6 +32,11 @@ class Endpoint(NamedTuple):
 
     channel: str
     recipient: str
+
+    @property
+    def name(self) -> str:
+        """Its key in the table."""
+        return f"{self.channel} {self.recipient}"
 
 
 def endpoint_of(conversation: Conversation) -> Endpoint:
@@ -44,12 +48,12 @@ def endpoint_of(conversation: Conversation) -> Endpoint:
 class Sighting:
     """What one attempt shows of an endpoint: it works (`reason` None), or it fails. `requested`: the pause that it asks for, in seconds.
 
-    `trial`: whether it was the one attempt that an open circuit lets through.
+    `is_trial`: whether it was the one attempt that an open circuit lets through.
     """
 
     endpoint: Endpoint
     reference: str
-    trial: bool
+    is_trial: bool
     reason: str | None = None
     requested: float | None = None
 
@@ -76,22 +80,15 @@ async def record(tx: Transaction, sightings: Sequence[Sighting]) -> list[Turn]:
 async def _close(tx: Transaction, working: Sequence[Endpoint]) -> list[Turn]:
     if not working:
         return []
-    result = await tx.execute(_CLOSE, _columns(working))
+    result = await tx.execute(_CLOSE, {"names": [one.name for one in working]})
     return [
         Turn(Endpoint(row.channel, row.recipient), None, row.seconds) for row in result if row.opened_at is not None
     ]
 
 
 _CLOSE = text("""
-    with working as materialized (
-        select held.channel, held.recipient
-        from unnest(cast(:channels as text[]), cast(:recipients as text[])) as working (channel, recipient)
-        join notifier.endpoint as held using (channel, recipient) order by 1, 2 for update of held
-    )
-    delete from notifier.endpoint as held using working
-    where held.channel = working.channel and held.recipient = working.recipient
-    returning held.channel, held.recipient, held.opened_at,
-              extract(epoch from clock_timestamp() - held.failing_since)::double precision as seconds""")
+    delete from notifier.endpoint where name = any(cast(:names as text[]))
+    returning channel, recipient, opened_at, extract(epoch from clock_timestamp() - failing_since)::double precision as seconds""")
 
 
 async def _count(tx: Transaction, failed: Sequence[Sighting]) -> list[Turn]:
@@ -101,7 +98,8 @@ async def _count(tx: Transaction, failed: Sequence[Sighting]) -> list[Turn]:
     counted = [_counted([one for one in failed if one.endpoint == endpoint]) for endpoint in endpoints]
     values = {name: [one[name] for one in counted] for name in counted[0]}
     limits = {"opens": OPENS_AFTER, "first": FIRST_PAUSE, "longest": LONGEST_PAUSE}
-    result = await tx.execute(_COUNT, {**_columns(endpoints), **values, **limits})
+    of = {"channels": [one.channel for one in endpoints], "recipients": [one.recipient for one in endpoints]}
+    result = await tx.execute(_COUNT, {**of, **values, **limits})
     return [Turn(Endpoint(row.channel, row.recipient), row.reason, row.seconds) for row in result if row.opened]
 
 
@@ -112,7 +110,7 @@ def _counted(failed: Sequence[Sighting]) -> dict[str, Any]:
     return {
         "failures": len(failed),
         "references": references.pop() if len(references) == 1 else None,
-        "trials": int(any(one.trial for one in failed)),
+        "trials": int(any(one.is_trial for one in failed)),
         "reasons": failed[-1].reason,
         "requested": max(requested, default=None),
     }
@@ -129,7 +127,7 @@ _COUNT = text("""
                 cast(:reasons as text[]), cast(:trials as integer[]), cast(:requested as double precision[]))
          as failed (channel, recipient, failures, reference, reason, trials, requested)
     order by channel, recipient
-    on conflict (channel, recipient) do update
+    on conflict (name) do update
     set failures = held.failures + excluded.failures,
         reference = case when held.reference = excluded.reference then held.reference end,
         reason = excluded.reason,
@@ -143,11 +141,6 @@ _COUNT = text("""
             else held.next_attempt_at end)
     returning channel, recipient, reason, opened_at = now() as opened,
               extract(epoch from clock_timestamp() - failing_since)::double precision as seconds""")
-
-
-def _columns(endpoints: Iterable[Endpoint]) -> dict[str, list[str]]:
-    ordered = list(endpoints)
-    return {"channels": [one.channel for one in ordered], "recipients": [one.recipient for one in ordered]}
 
 
 async def replace_unaddressed(tx: Transaction, missing: Sequence[UnaddressedChannel]) -> None:

@@ -59,14 +59,14 @@ async def acquire(tx: Transaction, *, limit: int, seconds: float, lease: UUID, b
     return Acquired([_lease_of(row, lease) for row in rows], more)
 
 
-WAITING = """waiting (channel, recipient, due_at) as (
-        select first.* from (values ('fhir'), ('mesh')) as carrier (channel) cross join lateral (
+WAITING = """carrier (channel) as materialized (
+        select channel from (values ('fhir'), ('mesh')) as sending (channel)
+        where not exists (select from notifier.endpoint where name = channel || ' *' and next_attempt_at > now())
+    ), waiting (channel, recipient, due_at) as (
+        select first.* from carrier cross join lateral (
             select channel, recipient, due_at from notifier.conversation
             where due_at is not null and channel = carrier.channel order by recipient, due_at limit 1
         ) as first
-        where not exists (
-            select from notifier.endpoint as held
-            where held.channel = carrier.channel and held.recipient = '*' and held.next_attempt_at > now())
         union all
         select next.* from waiting cross join lateral (
             select channel, recipient, due_at from notifier.conversation
@@ -80,25 +80,24 @@ A channel whose only endpoint gets nothing now is left out.
 
 _ACQUIRE = text(f"""
     with recursive {WAITING}, ready as materialized (
-        select waiting.*, held.recipient as endpoint, held.opened_at is not null as is_open
+        select waiting.*, held.name, held.opened_at is not null as is_open
         from waiting left join notifier.endpoint as held on {HELD}
         where waiting.due_at <= now() and waiting.recipient <> all(cast(:busy as text[]))
           and coalesce(held.next_attempt_at <= now(), true)
     ), trial as materialized (
-        select channel, recipient from notifier.endpoint where opened_at is not null and next_attempt_at <= now()
+        select name from notifier.endpoint where opened_at is not null and next_attempt_at <= now()
         for update skip locked
     ), turn as materialized (
-        select channel, recipient, due_at, false as is_trial from ready where not is_open
+        select channel, recipient, due_at, false as is_trial, name from ready where not is_open
         union all (
-            select distinct on (ready.channel, ready.endpoint) ready.channel, ready.recipient, ready.due_at, true
-            from ready join trial on trial.channel = ready.channel and trial.recipient = ready.endpoint
-            where ready.is_open order by ready.channel, ready.endpoint, ready.due_at
+            select distinct on (name) channel, recipient, due_at, true, name from ready join trial using (name)
+            where is_open order by name, due_at
         )
         order by due_at limit :limit
     ), fair as materialized (
         select greatest(cast(:limit as bigint) / greatest(count(*), 1), 1) as share from turn
     ), due as materialized (
-        select first.*, turn.is_trial, fair.share from fair cross join turn cross join lateral (
+        select first.*, turn.is_trial, turn.name, fair.share from fair cross join turn cross join lateral (
             select person_key, reference, recipient, channel from notifier.conversation
             where channel = turn.channel and recipient = turn.recipient and due_at <= now()
             order by due_at limit case when turn.is_trial then 1 else fair.share end for update skip locked
@@ -112,10 +111,10 @@ _ACQUIRE = text(f"""
         from due
         where held.person_key = due.person_key and held.reference = due.reference
           and held.recipient = due.recipient and held.channel = due.channel
-        returning held.*, due.is_trial, due.share
+        returning held.*, due.is_trial, due.share, due.name
     ), tried as (
-        update notifier.endpoint as held set next_attempt_at = clock_timestamp() + make_interval(secs => :seconds)
-        from claimed as waiting where waiting.is_trial and {HELD}
+        update notifier.endpoint set next_attempt_at = clock_timestamp() + make_interval(secs => :seconds)
+        where name = any(array(select name from claimed where is_trial))
     ), again as (
         update notifier.feedback as feedback set attempts = feedback.attempts + 1
         from claimed
@@ -381,7 +380,7 @@ _GIVE_UP = text(f"""
         select *, resend is null as is_next, coalesce(resend[1], next) as ordinal,
                next + case when resend is null then 1 else 0 end as next_then, nullif(resend[2:], '{{}}') as resend_then
         from notifier.conversation
-        where due_since < clock_timestamp() - make_interval(secs => :seconds) and (lease is null or due_at < clock_timestamp())
+        where due_since < now() - make_interval(secs => :seconds) and (lease is null or due_at < now())
         order by due_since limit :limit for update skip locked
     ), moved as (
         update notifier.conversation as held

@@ -247,11 +247,6 @@ class Partners:
         """Return its credentials and addresses; they are empty if deployment.yaml does not name it."""
         return self._access.get(partner_id, PartnerCredentials())
 
-    @property
-    def feedback_token_files(self) -> Mapping[str, Path | None]:
-        """The file with the token that we send with feedback, by partner."""
-        return {name: access.feedback_token_file for name, access in self._access.items()}
-
     def authenticate(self, authorization_header: str | None) -> Partner | None:
         """Return the partner with this `Authorization` header, or None. Compare token hashes in constant time.
 
@@ -269,6 +264,12 @@ class Partners:
     def by_certificate(self, der: bytes | None) -> MllpFeed | None:
         """Return the feed with this client certificate (DER), or None. TLS has verified the private key."""
         return self._by_certificate.get(hashlib.sha256(der).hexdigest()) if der else None
+
+    def feedback_token_files(self) -> Iterator[tuple[str, Path]]:
+        """Yield the id and the file of each partner that feedback is sent to with a token."""
+        for name, access in self._access.items():
+            if access.feedback_token_file is not None:
+                yield name, access.feedback_token_file
 
     def listeners(self) -> list[MllpListener]:
         """Return the dedicated MLLP ports of partners."""

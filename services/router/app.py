@@ -66,7 +66,7 @@ async def _serve(config: Settings, engine: AsyncEngine, hubs: Directory, servers
 
     pages = Starlette(routes=health.routes(engine, store.SCHEMA, missing))
     overdue = OverdueDischarges(engine, seconds=config.overdue_seconds, committed=relay.wake)
-    await servers.show(pages, pages)
+    servers.show(pages, pages)
     resubmitter = resubmit.run_resubmitter(batches.release)
     work = (relay.run(), watchdog.run(), resubmitter, overdue.run(), servers.run())
     await broker.run(listener, *work, stopped=servers.stopped())

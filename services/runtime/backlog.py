@@ -111,7 +111,6 @@ class BacklogMonitor:
         self._quarantine = quarantine
         self._engine: AsyncEngine | None = None
         self._kafka = _KafkaProbe(settings.kafka)
-        self._silent: set[str] = set()
         self._positions = StoredPositions()
         self._suspected: frozenset[Gap] = frozenset()
         self.snapshot = BacklogSnapshot()
@@ -155,13 +154,9 @@ class BacklogMonitor:
     async def _measure(self, what: str, measurement: Awaitable[T], forget: Callable[[], Awaitable[None]]) -> T | None:
         try:
             async with asyncio.timeout(POLL_TIMEOUT_SECONDS):
-                result = await measurement
-            self._silent.discard(what)
-            return result
+                return await measurement
         except Exception as error:
-            if what not in self._silent:
-                log.warning("dependency_unreachable", dependency=what, reason=database.reason_class(error))
-            self._silent.add(what)
+            log.warning("dependency_unreachable", dependency=what, reason=database.reason_class(error))
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(2):
                     await forget()

@@ -33,25 +33,25 @@ SESSION_STATES = ("0A000", "42P05")
 """SQLSTATEs of such sessions: a cached plan that may not change its result; a prepared statement of another session."""
 
 
-SESSION_LIMITS = {
-    "lock_timeout": "8s",
-    "statement_timeout": "30s",
-    "idle_in_transaction_session_timeout": "8s",
-}
-"""Settings of a service's sessions, which release their locks if the process hangs."""
+def session_settings(url: str) -> dict[str, str]:
+    """Return the settings of each session of a service; the timeouts release its locks if the process hangs.
+
+    Sessions of other roles than the services' plan each statement for its values.
+    """
+    limits = {"lock_timeout": "8s", "statement_timeout": "30s", "idle_in_transaction_session_timeout": "8s"}
+    if make_url(url).username in SERVICE_ROLES.values():
+        return limits
+    # without the rules of a role, a generic plan made for an empty table would later scan all of it
+    return limits | {"jit": "off", "plan_cache_mode": "force_custom_plan"}
 
 
 def connect(url: str, *, pool: int = 10, timeout: float | None = 40) -> AsyncEngine:
     """Return an engine whose errors carry no parameters.
 
-    The timeouts of its sessions release their locks if this process hangs. `timeout`: seconds that the client waits for one
-    statement; None, for tools, sets no limit for statements and transactions. Sessions of other roles than the services' plan each
-    statement for its values.
+    Its sessions have `session_settings`. `timeout`: seconds that the client waits for one statement; None, for tools, sets no limit for
+    statements and transactions.
     """
-    limits = {"application_name": "lightbulb", **SESSION_LIMITS}
-    if make_url(url).username not in SERVICE_ROLES.values():
-        # without the rules of a role, a generic plan made for an empty table would later scan all of it
-        limits |= {"jit": "off", "plan_cache_mode": "force_custom_plan"}
+    limits = {"application_name": "lightbulb", **session_settings(url)}
     if timeout is None:
         limits |= {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
     engine = create_async_engine(

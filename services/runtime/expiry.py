@@ -4,7 +4,7 @@ import base64
 import json
 import re
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -40,9 +40,9 @@ def of_mllp(certificate: Path | str | None, client_ca: Path | str | None) -> lis
     return [Expiring(use, Path(file)) for use, file in uses.items() if file]
 
 
-def of_feedback_tokens(files: Mapping[str, Path | None]) -> list[Expiring]:
-    """Return the files of feedback tokens, by partner, that are set. A process reads them at every delivery."""
-    return [Expiring("feedback-token", file, partner) for partner, file in sorted(files.items()) if file]
+def of_feedback_tokens(files: Iterable[tuple[str, Path]]) -> list[Expiring]:
+    """Return the files of feedback tokens, each given with its partner. A process reads them at every delivery."""
+    return [Expiring("feedback-token", file, partner) for partner, file in files]
 
 
 def measure(files: Iterable[Expiring]) -> None:

@@ -89,6 +89,9 @@ CLOSE = (b"connection", b"close")
 class Server(uvicorn.Server):
     """A uvicorn server without signal handlers, because the service stops its parts in order."""
 
+    app: ASGIApp
+    """What answers now, of a server of HttpServers."""
+
     linger = 0.0
     """Seconds before the end in which connections that are being opened are still accepted, and no more begin."""
 
@@ -127,42 +130,45 @@ def server(app: Any, limits: HttpLimits = DEFAULT_LIMITS, *, keep_alive: int = 7
 class HttpServers:
     """The HTTP servers of a process from its start to its end: on the HTTP port, and on the metrics port if one is set.
 
-    They answer with `app` and `health_app`. While the process stops, readiness is 503 before they stop listening. Use it as an
-    asynchronous context manager.
+    While the process stops, readiness is 503 before they stop listening. Use it as an asynchronous context manager.
     """
 
     def __init__(
         self, chosen: Settings, waiting: ASGIApp, limits: HttpLimits = DEFAULT_LIMITS, *, only_health: bool = False
     ) -> None:
         """Take the application that answers until `show`. `only_health`: no HTTP port is opened if there is a metrics port."""
-        self.app = self.health_app = waiting
         self.stopping = signals.stop_event()
         self._chosen = chosen
+        self._waiting = waiting
         self._limits = limits
         self._has_http = not (only_health and chosen.metrics_port)
         self._unused: socket.socket | None = None
-        self._servers: list[Server] = []
+        self._http: Server | None = None
+        self._apart: Server | None = None
         self._serving: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "HttpServers":
         chosen = self._chosen
         if chosen.metrics_port is not None:
             opened = _opened(chosen.http_host, chosen.metrics_port, shared=False)
-            await self._start(opened, lambda: self.health_app, DEFAULT_LIMITS)
+            self._apart = self._start(opened, DEFAULT_LIMITS)
         if self._has_http:
             is_shared = _is_taken(chosen.http_host, chosen.http_port or 0)
             self._unused = _opened(chosen.http_host, chosen.http_port or 0, shared=True)
             if not is_shared:
-                await self._listen()
+                self._listen()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    async def show(self, app: ASGIApp, health_app: ASGIApp) -> None:
-        """Answer with these applications from now on."""
-        self.app, self.health_app = app, health_app
-        await self._listen()
+    def show(self, app: ASGIApp, health_app: ASGIApp) -> None:
+        """Answer with these applications from now on; `health_app` on the metrics port."""
+        if self._unused is not None:
+            self._listen()
+        for one, shown in ((self._http, app), (self._apart, health_app)):
+            if one is not None:
+                one.app = shown
 
     async def run(self) -> None:
         """Serve until cancelled; then complete the requests in progress."""
@@ -174,7 +180,7 @@ class HttpServers:
     async def stopped(self) -> None:
         """Return when a signal has asked the process to stop, and readiness has been 503 for the time that is set."""
         await self.stopping.wait()
-        for each in self._servers:
+        for each in self._both():
             each.drain()
         await asyncio.sleep(self._chosen.stop_delay_seconds)
 
@@ -182,26 +188,30 @@ class HttpServers:
         """Stop listening, and complete the requests in progress."""
         if self._unused is not None:
             self._unused.close()
-        for each in self._servers:
+        for each in self._both():
             each.should_exit = True
         await asyncio.gather(*self._serving)
 
-    async def _listen(self) -> None:
-        """Listen on the HTTP port, unless it is done: if another process listens there, that is when this one can work."""
-        opened, self._unused = self._unused, None
-        if opened is not None:
-            log.info("http_listening", host=self._chosen.http_host, port=opened.getsockname()[1])
-            await self._start(opened, lambda: self.app, self._limits)
+    def _both(self) -> list[Server]:
+        return [one for one in (self._http, self._apart) if one is not None]
 
-    async def _start(self, opened: socket.socket, app: Callable[[], ASGIApp], limits: HttpLimits) -> None:
+    def _listen(self) -> None:
+        """Listen on the HTTP port. If another process listens there already, it is time when this one can work."""
+        opened, self._unused = self._unused, None
+        assert opened is not None
+        log.info("http_listening", host=self._chosen.http_host, port=opened.getsockname()[1])
+        self._http = self._start(opened, self._limits)
+
+    def _start(self, opened: socket.socket, limits: HttpLimits) -> Server:
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             is_ending = self.stopping.is_set() and scope["path"] == "/health/ready"
-            await (_stopping if is_ending else app())(scope, receive, send)
+            await (_stopping if is_ending else one.app)(scope, receive, send)
 
         one = server(answer, limits, keep_alive=self._chosen.keep_alive_seconds)
+        one.app = self._waiting
         one.linger = min(LINGER_SECONDS, self._chosen.stop_delay_seconds)
-        self._servers.append(one)
         self._serving.append(asyncio.create_task(one.serve(sockets=[opened])))
+        return one
 
 
 _stopping = JSONResponse({"status": "not ready", "unavailable": ["stopping"]}, status_code=503)

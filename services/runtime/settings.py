@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from services.runtime import StartupError
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 HTTP_PORTS = {"intake": 8080, "router": 8081, "notifier": 8082}
@@ -161,29 +163,33 @@ class Settings(BaseSettings):
         return value
 
     def secret(self) -> bytes:
-        """Return the bytes of `secret_file`. Raise ValueError if there are too few, or if others than its owner may use the file."""
+        """Return the bytes of `secret_file`. Raises FileRefused."""
         return read_secret(self.secret_file)
 
 
+class FileRefused(StartupError):
+    """A file with a secret cannot be used; the text names the setting, the file and what to do."""
+
+
 def read_secret(file: Path) -> bytes:
-    """Return the bytes of the installation's secret. Raise ValueError with what is wrong with the file."""
+    """Return the bytes of the installation's secret. Raises FileRefused."""
     check_private(file, "LIGHTBULB_SECRET_FILE")
     secret = file.read_bytes()
     if len(secret) < 32:
-        raise ValueError("LIGHTBULB_SECRET_FILE: at least 32 random bytes are expected in the file")
+        raise FileRefused("LIGHTBULB_SECRET_FILE: at least 32 random bytes are expected in the file")
     return secret
 
 
 def check_private(file: Path, setting: str) -> None:
-    """Raise ValueError if this user's file cannot be read, or its group or others have access to it, as ssh does for its keys."""
+    """Raise FileRefused if the file cannot be read, or, as ssh does, if it is this user's and others have access to it."""
     try:
         with file.open("rb") as opened:
             found = os.fstat(opened.fileno())
     except OSError as error:
-        raise ValueError(f"{setting}: {file}: {error.strerror}") from None
+        raise FileRefused(f"{setting}: {file}: {error.strerror}") from None
     if found.st_uid == os.getuid() and stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
         mode = stat.S_IMODE(found.st_mode)
-        raise ValueError(f"{setting}: {file} is open to other users (mode {mode:04o}): chmod 600 {file}")
+        raise FileRefused(f"{setting}: {file} is open to other users (mode {mode:04o}); run `chmod 600 {file}`")
 
 
 def from_environment(name: str) -> str | None:
@@ -209,7 +215,7 @@ def load(service: str) -> Settings:
             f"LIGHTBULB_{str(issue['loc'][0]).upper()}: {issue['msg']}" for issue in error.errors(include_input=False)
         ]
         _refuse(service, "; ".join(issues))
-    except ValueError as error:
+    except FileRefused as error:
         _refuse(service, str(error))
     given = settings.http_port
     return settings.model_copy(update={"http_port": HTTP_PORTS.get(service, 0) if given is None else given})

@@ -113,10 +113,9 @@ def _lack(name: str, error: Exception) -> str:
         return f"{name}: {error}"
     if isinstance(error, StartupError):
         raise error
-    state = database.sqlstate(error)
-    if refusal := _refusal(state, str(error)):
+    if refusal := _refusal(error):
         raise refusal from None
-    if state in _NOT_MIGRATED:
+    if (state := database.sqlstate(error)) in _NOT_MIGRATED:
         return f"{name}: the schema is not there or out of date (sqlstate {state}); run `lightbulb migrate`"
     return f"{name}: {database.reason_class(error)}"
 
@@ -139,16 +138,19 @@ _POOLER = (
 )
 
 
-def _refusal(state: str | None, message: str) -> DatabaseRefuses | None:
-    """Return the error for what waiting cannot change, or None. `message` is that of PostgreSQL or of a pooler; it is not repeated."""
-    if state in ("28P01", "28000"):
+def _refusal(error: Exception) -> DatabaseRefuses | None:
+    """Return the error for what waiting cannot change, or None. The message of a server or pooler is read and not repeated."""
+    state, message = database.sqlstate(error), str(error)
+    if state in ("28P01", "28000") or (state == "08P01" and "authentication failed" in message):
         return DatabaseRefuses(_CREDENTIALS.format(state))
     if state == "3D000" or (state == "08P01" and "no such database" in message):
         return DatabaseRefuses(_NO_DATABASE)
-    if "unsupported startup parameter" in message:
+    if state == "08P01" and "unsupported startup parameter" in message:
         return DatabaseRefuses(_POOLER.format("that refuses session settings"))
     if state in ("26000", "42P05"):
         return DatabaseRefuses(_POOLER.format("in transaction mode: a prepared statement is in another session"))
+    if "statement pooling mode" in message:
+        return DatabaseRefuses(_POOLER.format("in statement mode"))
     return None
 
 
@@ -157,15 +159,15 @@ async def check_database(url: str, schema: str) -> None:
     engine = database.connect(url, pool=2, timeout=CHECK_SECONDS / 2)
     try:
         async with engine.connect() as one, engine.connect() as other:
-            await _check_settings(one)
+            await _check_settings(one, database.session_settings(url))
             await _check_sessions(one, other)
             await database.check_writable(one, schema)
     finally:
         await engine.dispose()
 
 
-async def _check_settings(connection: AsyncConnection) -> None:
-    for name, value in database.SESSION_LIMITS.items():
+async def _check_settings(connection: AsyncConnection, expected: Mapping[str, str]) -> None:
+    for name, value in expected.items():
         found = await connection.scalar(text("select current_setting(:name)"), {"name": name})
         if found != value:
             raise DatabaseRefuses(_POOLER.format(f"that does not pass session settings ({name})"))

@@ -5,9 +5,12 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 
 from infra.local.embedded import ports_and_secrets
 from services.runtime import logs
@@ -68,13 +71,35 @@ def test_a_warning_of_a_client_library_is_logged_by_its_code_location(tmp_path: 
     assert any(line["event"].startswith("client library: ") and line["level"] == "warning" for line in lines)
 
 
-def test_a_code_location_logs_at_most_once_in_ten_seconds() -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Two hundred moments, a second apart."""
+    seconds = iter(range(200))
+    monkeypatch.setattr(logs.time, "monotonic", lambda: next(seconds))
+    return seconds
+
+
+def test_a_code_location_logs_once_in_ten_seconds_with_the_number_of_those_left_out(clock: Iterator[int]) -> None:
     kept = logs.ClientLibraryFilter()
+    records = [logging.LogRecord("aiokafka", logging.WARNING, "conn.py", 7, "away %s", ("x",), None) for _ in range(21)]
+    logged = [record.getMessage() for record in records if kept.filter(record)]
+    assert logged == ["client library: conn.None:7", *["client library: conn.None:7 (9 left out)"] * 2]
 
-    def record() -> logging.LogRecord:
-        return logging.LogRecord("aiokafka", logging.WARNING, "conn.py", 7, "away %s", ("x",), None)
 
-    assert [kept.filter(record()) for _ in range(3)] == [True, False, False]
+def test_a_warning_that_a_server_is_away_is_logged_once_in_ten_seconds_with_a_count(clock: Iterator[int]) -> None:
+    written: list[Any] = []
+    log = structlog.wrap_logger(
+        structlog.ReturnLogger(),
+        processors=[logs.once_in_ten_seconds(logs.Repeats()), lambda _, __, event: written.append(event) or ""],
+    )
+    for _ in range(41):
+        log.warning("dependency_unreachable", dependency="kafka", reason="KafkaConnectionError", seconds=len(written))
+        log.warning("dependency_unreachable", dependency="database", reason="sqlstate 25006")
+        log.warning("feedback_retry_scheduled", reference="LB")
+    kafka = [event.get("left_out", 0) for event in written if event.get("dependency") == "kafka"]
+    assert kafka == [0, 4, *[4] * (len(kafka) - 2)]
+    assert 8 <= len(kafka) <= 9
+    assert sum(event["event"] == "feedback_retry_scheduled" for event in written) == 41
 
 
 def test_a_missing_and_an_invalid_setting_are_named_at_start(tmp_path: Path) -> None:

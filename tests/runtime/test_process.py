@@ -30,12 +30,18 @@ async def well(scope: Any, _: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
+async def port_of(servers: HttpServers) -> int:
+    assert servers._http is not None
+    while not servers._http.started:
+        await asyncio.sleep(0.01)
+    return int(servers._http.servers[0].sockets[0].getsockname()[1])
+
+
 @asynccontextmanager
 async def serving(**more: Any) -> AsyncIterator[tuple[HttpServers, int]]:
     async with HttpServers(settings(**more), well) as servers:
-        while not servers._servers[0].started:
-            await asyncio.sleep(0.01)
-        yield servers, servers._servers[0].servers[0].sockets[0].getsockname()[1]
+        servers.show(well, well)
+        yield servers, await port_of(servers)
 
 
 class Client:
@@ -119,11 +125,12 @@ async def test_a_request_in_progress_and_one_that_is_arriving_are_answered_at_th
 
 async def test_what_two_processes_share_is_not_reset_when_one_of_them_stops() -> None:
     """Connections that are opened without pause, most of which wait in the kernel when their process closes its socket."""
-    async with serving(stop_delay_seconds=1) as (staying, port):
+    async with serving(stop_delay_seconds=1) as (_, port):
         answers: list[bytes] = []
         ending = HttpServers(settings(http_port=port, stop_delay_seconds=1), well)
         await ending.__aenter__()
-        await ending.show(well, well)
+        ending.show(well, well)
+        await port_of(ending)
 
         async def load() -> None:
             while not ended.is_set():
@@ -140,4 +147,3 @@ async def test_what_two_processes_share_is_not_reset_when_one_of_them_stops() ->
         await asyncio.gather(*senders)
         assert len(answers) > 100
         assert all(b" 200 " in answer for answer in answers)
-        assert staying._servers[0].started

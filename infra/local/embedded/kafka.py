@@ -10,6 +10,7 @@ from pathlib import Path
 from infra.local.embedded import jars, ports_and_secrets, tansu
 from infra.local.embedded.folder_lock import FolderLock
 from infra.local.embedded.kafka_settings import Layout
+from infra.local.embedded.ports_and_secrets import Report
 from infra.local.embedded.process import Child, PortInUse, ProcessCommand, StartFailed
 from infra.local.embedded.server_process import ServerProcess
 
@@ -50,6 +51,7 @@ def start(
     ephemeral: bool = False,
     cache: Path | None = None,
     fetch: jars.Fetch | None = None,
+    report: Report = lambda _: None,
 ) -> Kafka:
     """Start the cluster on `<data>/kafka`, created if it is new; return when every broker serves clients.
 
@@ -63,7 +65,7 @@ def start(
             class_path = jars.class_path(cache, fetch)
         except jars.JarsMissing as missing:
             return _instead(folder, folder_lock, missing, allowed=ephemeral and brokers == 1)
-        return Kafka(_start_cluster(folder, brokers, class_path), folder_lock)
+        return Kafka(_start_cluster(folder, brokers, class_path, report), folder_lock)
     except BaseException:
         folder_lock.release()
         raise
@@ -81,11 +83,11 @@ def _instead(folder: Path, folder_lock: FolderLock, missing: jars.JarsMissing, *
     )
 
 
-def _start_cluster(folder: Path, size: int, class_path: list[Path]) -> list[ServerProcess]:
+def _start_cluster(folder: Path, size: int, class_path: list[Path], report: Report) -> list[ServerProcess]:
     """Start all brokers; try again with other ports if another process has taken one."""
     cluster_id = _cluster_id(folder / "cluster.json", size)
     for _ in range(5):
-        ports = ports_and_secrets.ports(folder / "ports.json", 2 * size)
+        ports = list(ports_and_secrets.ports(folder / "ports.json", _port_names(size), report).values())
         layout = Layout(folder, cluster_id, ports[:size], ports[size:], class_path)
         brokers = [_broker(layout, node) for node in range(1, size + 1)]
         try:
@@ -99,6 +101,11 @@ def _start_cluster(folder: Path, size: int, class_path: list[Path]) -> list[Serv
             _stop(brokers)
             raise
     raise StartFailed(f"Apache Kafka found no free ports; see {folder}/*/broker.log")
+
+
+def _port_names(size: int) -> list[str]:
+    """Return the names of the brokers' ports, then of the controllers' ports."""
+    return [f"{what} {node}" for what in ("Kafka broker", "Kafka controller") for node in range(1, size + 1)]
 
 
 def _broker(layout: Layout, node: int) -> ServerProcess:
@@ -125,7 +132,7 @@ def _cluster_id(file: Path, size: int) -> str:
     if not file.exists():
         made = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         ports_and_secrets.write(file, json.dumps({"id": made, "brokers": size}))
-    noted = json.loads(file.read_text())
+    noted = ports_and_secrets.read_json(file)
     if noted["brokers"] != size:
         raise ClusterMismatch(
             f"{file.parent} holds a cluster of {noted['brokers']} brokers, but {size} were requested: "

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from infra.local.embedded import ports_and_secrets
 from infra.local.embedded.folder_lock import FolderLock
+from infra.local.embedded.ports_and_secrets import Report
 from infra.local.embedded.process import PortInUse, ProcessCommand, StartFailed
 from infra.local.embedded.server_process import ServerProcess
 
@@ -37,7 +38,7 @@ class MeshSandbox:
         self.folder_lock.release()
 
 
-def start(data: Path, mailboxes: list[str]) -> MeshSandbox:
+def start(data: Path, mailboxes: list[str], report: Report = lambda _: None) -> MeshSandbox:
     """Start the sandbox on `<data>/mesh`; add the mailboxes to existing ones.
 
     Raise ValueError for an invalid name.
@@ -51,17 +52,17 @@ def start(data: Path, mailboxes: list[str]) -> MeshSandbox:
         for name in mailboxes:
             (folder / "mailboxes" / name / "in").mkdir(parents=True, exist_ok=True)
         shared_key = ports_and_secrets.secret(folder / "shared_key")
-        server = _start_server(folder, shared_key)
+        server = _start_server(folder, shared_key, report)
     except BaseException:
         folder_lock.release()
         raise
     return MeshSandbox(f"http://{server.address}", shared_key, server, folder_lock)
 
 
-def _start_server(folder: Path, shared_key: str) -> ServerProcess:
+def _start_server(folder: Path, shared_key: str, report: Report) -> ServerProcess:
     """Start the server; try again with another port if another process has taken it."""
     for _ in range(5):
-        [port] = ports_and_secrets.ports(folder / "ports.json", 1)
+        [port] = ports_and_secrets.ports(folder / "ports.json", ["MESH"], report).values()
         server = _server(port, folder, shared_key)
         try:
             server.start()

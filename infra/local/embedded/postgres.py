@@ -12,6 +12,7 @@ from signal import SIGINT
 
 from infra.local.embedded import ports_and_secrets, postgres_user
 from infra.local.embedded.folder_lock import FolderLock
+from infra.local.embedded.ports_and_secrets import Report
 from infra.local.embedded.process import Account, Child, PortInUse, ProcessCommand, StartFailed
 from infra.local.embedded.server_process import ServerProcess
 
@@ -59,14 +60,14 @@ class Postgres:
         self.folder_lock.release()
 
 
-def start(data: Path, *, fsync: bool = True) -> Postgres:
+def start(data: Path, *, fsync: bool = True, report: Report = lambda _: None) -> Postgres:
     """Start the server on `<data>/postgres`, created if it is new. `fsync=False` only for disposable data."""
     folder = data.resolve() / "postgres"
     folder_lock = FolderLock(folder)
     try:
         password = ports_and_secrets.secret(folder / "password")
         _make_cluster(folder, password)
-        server = _start_server(folder, SETTINGS | ({} if fsync else FASTER_AND_FORGETFUL))
+        server = _start_server(folder, SETTINGS | ({} if fsync else FASTER_AND_FORGETFUL), report)
     except BaseException:
         folder_lock.release()
         raise
@@ -139,10 +140,10 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 }
 
 
-def _start_server(folder: Path, settings: dict[str, str]) -> ServerProcess:
+def _start_server(folder: Path, settings: dict[str, str], report: Report) -> ServerProcess:
     """Start the server; try again with another port if another process has taken it."""
     for _ in range(5):
-        [port] = ports_and_secrets.ports(folder / "ports.json", 1)
+        [port] = ports_and_secrets.ports(folder / "ports.json", ["PostgreSQL"], report).values()
         server = _server(port, folder, settings)
         try:
             server.start()

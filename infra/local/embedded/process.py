@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.runtime import StartupError
+
 LARGEST_LOG = 10_000_000
 """Bytes after which a log is rotated, while the server runs and before it starts; one earlier file is kept."""
 
 WATCHER = Path(__file__).with_name("parent_watch.py")
 
 
-class StartFailed(Exception):
+class StartFailed(StartupError):
     """A server could not be started, or ended before it was ready; the message gives reason and log file."""
 
 

@@ -14,7 +14,7 @@ PROVIDER = "Tansu 0.6.0 (memory only, no idempotent producer), embedded"
 
 def broker(folder: Path) -> ServerProcess:
     """Return a broker that is not started yet. Each start is empty: only the log is stored in `folder`."""
-    [port] = ports_and_secrets.ports(folder / "ports.json", 1)
+    [port] = ports_and_secrets.ports(folder / "ports.json", ["Tansu"]).values()
     address = f"{ports_and_secrets.HOST}:{port}"
     listener = ["--listener-url", f"tcp://{address}", "--advertised-listener-url", f"tcp://{address}"]
     argv: list[str | Path] = [program(), "broker", "--storage-engine", "memory://tansu/", *listener]

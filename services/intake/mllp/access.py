@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from services.intake import limits
 from services.reference.partners import MllpFeed, MllpListener, Partners
-from services.runtime import metrics
+from services.runtime import metrics, settings
 from services.runtime.http_limits import HttpLimits
 from services.runtime.logs import log
 from services.runtime.process import CannotListen
@@ -60,7 +60,7 @@ def by_certificate(partners: Partners) -> IdentifyFeed:
 def context(chosen: Settings) -> ssl.SSLContext | None:
     """Return the TLS context, or None if no TLS port is set.
 
-    It requires TLS 1.2 or later and a client certificate of one of the authorities. Raises CannotListen.
+    It requires TLS 1.2 or later and a client certificate of one of the authorities. Raises CannotListen and FileRefused.
     """
     if chosen.mllp_tls_port is None:
         return None
@@ -68,6 +68,7 @@ def context(chosen: Settings) -> ssl.SSLContext | None:
     if certificate is None or key is None or authorities is None:
         named = "LIGHTBULB_MLLP_CERTIFICATE, LIGHTBULB_MLLP_KEY and LIGHTBULB_MLLP_CLIENT_CA"
         raise CannotListen(f"LIGHTBULB_MLLP_TLS_PORT requires {named}")
+    settings.check_private(key, "LIGHTBULB_MLLP_KEY")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED

@@ -111,7 +111,7 @@ _HTML = re.compile(rb"\s*(<!--.*?-->\s*)*(<!doctype html|<html)", re.IGNORECASE 
 
 
 def is_html(body: bytes) -> bool:
-    """Return whether a response is a page: then a gateway or a login form answered, whatever the status says."""
+    """Return whether a response is a page: then a gateway or a login form answered, and the status says nothing."""
     return _HTML.match(body.removeprefix(b"\xef\xbb\xbf")) is not None
 
 

@@ -46,7 +46,7 @@ CODE = re.compile("(EPL-)?[0-9]{1,3}[A-Z]?")
 """Form of MESH's error codes."""
 
 ABOUT_THE_ENDPOINT = frozenset({401, 403, 404, 405, 408, 425, 429})
-"""Statuses of 4xx that do not reject the letter, whatever code the body has."""
+"""Statuses of 4xx that do not reject the letter, also if the body has a code of MESH."""
 
 VERSION = "1"
 SUBJECT_LENGTH = 500

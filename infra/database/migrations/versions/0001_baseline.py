@@ -369,6 +369,7 @@ NOTIFIER = (
     # `opened_at`: since then it is attempted once at a time; null: the circuit is closed. Nothing is sent to it before `next_attempt_at`.
     """
         create table notifier.endpoint (
+            name text generated always as (channel || ' ' || recipient) stored primary key,
             channel text not null,
             recipient text not null,
             failures integer not null,
@@ -377,8 +378,7 @@ NOTIFIER = (
             failing_since timestamptz not null default clock_timestamp(),
             opened_at timestamptz,
             trials integer not null default 0,
-            next_attempt_at timestamptz,
-            primary key (channel, recipient)
+            next_attempt_at timestamptz
         )""",
     # Partners whose channel has no address or settings in this installation, as the last notifier found at its start.
     """
