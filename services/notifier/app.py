@@ -87,9 +87,7 @@ async def _serve(
     servers: HttpServers,
 ) -> None:
     relay = Relay(engine, store.SCHEMA, config.kafka, idempotent=config.kafka_idempotent)
-    delivery = Deliverer(
-        engine, composer.channels, composer.texts, recorded=relay.wake, give_up_after=config.feedback_give_up_after
-    )
+    delivery = _deliverer(config, engine, composer, relay)
 
     def committed() -> None:
         delivery.wake()
@@ -99,8 +97,7 @@ async def _serve(
     listener = broker.create(config, name="notifier")
     positions = Positions(engine, store.SCHEMA)
     consumer = broker.subscribe(listener, [CASE_EVENT], group=GROUP, receive=receiver.receive, positions=positions)
-    measure = partial(backlog.measure, unfetched_after=config.feedback_unfetched_after)
-    backlog_monitor = BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], query=measure)
+    backlog_monitor = _backlog_monitor(config)
     loops = [relay.loop(), delivery.loop(), *consumer.loops()]
     watchdog = Watchdog(backlog_monitor, loops, seconds=config.stall_seconds)
     log.info("notifier_starting", channels=sorted(composer.channels))
@@ -115,6 +112,17 @@ async def _serve(
     )
     work = (delivery.run(), relay.run(), watchdog.run(), resubmit.run_resubmitter(receiver.release), servers.run())
     await broker.run(listener, *work, stopped=servers.stopped())
+
+
+def _deliverer(config: Settings, engine: AsyncEngine, composer: FeedbackComposer, relay: Relay) -> Deliverer:
+    return Deliverer(
+        engine, composer.channels, composer.texts, recorded=relay.wake, give_up_after=config.feedback_give_up_after
+    )
+
+
+def _backlog_monitor(config: Settings) -> BacklogMonitor:
+    measure = partial(backlog.measure, unfetched_after=config.feedback_unfetched_after)
+    return BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], query=measure)
 
 
 async def _name_unaddressed(engine: AsyncEngine, missing: Sequence[partners.UnaddressedChannel]) -> None:
