@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from infra.cli.person import person_commands
 from infra.cli.quarantine import quarantine_commands
 from infra.cli.replay import replay_commands, republish
+from infra.cli.status import status
 from infra.cli.terminal import (
     DEFAULT_DATA,
     CommandError,
@@ -53,6 +54,7 @@ app.add_typer(person_commands, name="person")
 app.add_typer(quarantine_commands, name="quarantine")
 app.add_typer(replay_commands, name="replay")
 app.command()(republish)
+app.command()(status)
 
 
 def _print_version(wanted: bool) -> None:
@@ -157,22 +159,6 @@ def send(
 
     sending = send_command.send_all(files, addresses(data), by=sender, http=http, dry_run=dry_run)
     raise typer.Exit(0 if asyncio.run(sending) else 1)
-
-
-@app.command()
-def status(
-    data: Data = DEFAULT_DATA,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Show counts, consumer lag, what waits, and the oldest feedback that is not delivered.
-
-    Example: lightbulb status --json
-    """
-    from infra.operations import status as status_report
-
-    with translate_connection_errors():
-        position = asyncio.run(status_report.position(database_of(data), kafka_of(data)))
-    console.print_json(data=position) if as_json else console.print(status_report.table(position))
 
 
 @app.command()
