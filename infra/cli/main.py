@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import signal
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,12 +13,14 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from infra.cli.feedback import feedback_commands
 from infra.cli.person import person_commands
 from infra.cli.quarantine import quarantine_commands
 from infra.cli.replay import replay_commands, republish
 from infra.cli.status import status
 from infra.cli.terminal import (
     DEFAULT_DATA,
+    DIRECTORY,
     CommandError,
     Data,
     addresses,
@@ -50,6 +53,7 @@ app = typer.Typer(
 )
 directory_commands = typer.Typer(help="The reviewed data of infra/reference_data.", no_args_is_help=True)
 app.add_typer(directory_commands, name="directory")
+app.add_typer(feedback_commands, name="feedback")
 app.add_typer(person_commands, name="person")
 app.add_typer(quarantine_commands, name="quarantine")
 app.add_typer(replay_commands, name="replay")
@@ -72,29 +76,53 @@ def _options(
     pass
 
 
+Each = Annotated[int, typer.Option("--each", min=1, max=4, help="Processes of each service.")]
+Directory = Annotated[
+    Path, typer.Option("--directory", metavar="DIR", envvar="LIGHTBULB_DIRECTORY", help="Folder of reviewed data.")
+]
+Feedback = Annotated[
+    list[str] | None,
+    typer.Option("--feedback", metavar="ID=URL", help="FHIR endpoint for the feedback of a partner; repeatable."),
+]
+
+
 @app.command()
 def up(
     data: Data = DEFAULT_DATA,
     ephemeral: Annotated[
         bool, typer.Option("--ephemeral", help="Use a temporary folder, and delete it at the end.")
     ] = False,
-    each: Annotated[int, typer.Option("--each", min=1, max=4, help="Processes of each service.")] = 1,
+    each: Each = 1,
     brokers: Annotated[int, typer.Option("--brokers", help="Kafka brokers: 1 or 3.")] = 1,
+    directory: Directory = DIRECTORY,
+    feedback: Feedback = None,
 ) -> None:
     """Run everything on this machine: PostgreSQL, Apache Kafka, MESH sandbox, intake, router, notifier.
 
-    Stops with Ctrl-C. Addresses and the demonstration partners' credentials are written to DIR/addresses.json.
+    Stops with Ctrl-C. What ends by itself is started again, and printed. Addresses and the demonstration partners'
+    credentials are written to DIR/addresses.json. DIR/deployment.yaml is completed: what you write there stays, and so does
+    an endpoint of --feedback. A port that another program uses is replaced, and printed.
 
-    Example:  lightbulb up --data ~/lightbulb
+    Example:  lightbulb up --data ~/lightbulb --feedback gp-alder-lane=http://127.0.0.1:8080/feedback
     """
     from infra.local import installation  # imports the embedded parts, which other commands do not need
     from infra.local import up as local_up
 
     if brokers not in (1, 3):
         raise typer.BadParameter("1 or 3", param_hint="--brokers")
+    urls = dict(map(_feedback_url, feedback or ()))
     folder = installation.temporary_folder() if ephemeral else data
+    plan = installation.Plan(folder, ephemeral, each, brokers, urls, directory)
     with _interruptible():
-        local_up.run(installation.Plan(folder, ephemeral=ephemeral, each=each, brokers=brokers), console)
+        local_up.run(plan, console)
+
+
+def _feedback_url(text: str) -> tuple[str, str]:
+    """Return the partner and the address in ID=URL."""
+    name, _, url = text.partition("=")
+    if not name or not re.fullmatch(r"https?://[^/\s]+(/\S*)?", url):
+        raise typer.BadParameter("expected ID=URL, such as gp-alder-lane=https://host/path", param_hint="--feedback")
+    return name, url
 
 
 @app.command()

@@ -96,3 +96,10 @@ def current_operator(who: str | None, justification: str | None) -> Operator:
         raise typer.BadParameter(
             "this user has no login name: give --who, which is recorded", param_hint="--who"
         ) from None
+
+
+def named_operator(who: str | None, justification: str | None, what: str) -> Operator:
+    """Return the operator of `what`, which needs a name and a reason. Raise BadParameter if one is missing."""
+    if not (who and who.strip() and justification and justification.strip()):
+        raise typer.BadParameter(f"{what} needs --who and --why; both are recorded", param_hint="--who, --why")
+    return Operator(who, justification)

@@ -27,6 +27,7 @@ from infra.cli.options import (
     Who,
     between,
     current_operator,
+    named_operator,
     run,
 )
 from infra.cli.terminal import DEFAULT_DATA, Data, console, error_console
@@ -89,7 +90,7 @@ def show(
 
     Example: lightbulb quarantine show router:17 --personal --who "A. Operator" --why "the practice asked"
     """
-    by = _named(who, justification, "--personal") if personal else None
+    by = named_operator(who, justification, "--personal") if personal else None
 
     async def showing(engine: AsyncEngine) -> dict[str, Any]:
         [selected] = await queries.named(engine, [row])
@@ -124,7 +125,7 @@ def resubmit(
     Example: lightbulb quarantine resubmit --all --service notifier --reason compose --dry-run
     """
     filters = _chosen(ids, all_of_them, _filters(service, reason, topic, since, until, message_group))
-    by = _named(who, justification, "--edit") if edit else current_operator(who, justification)
+    by = named_operator(who, justification, "--edit") if edit else current_operator(who, justification)
     work = partial(_resubmitted, ids=ids, filters=filters, correction=_correction(edit, header), by=by)
     planned, came = run(data, partial(work, wait=wait, dry_run=dry_run))
     _print_plan(planned, came, dry_run=dry_run, as_json=as_json)
@@ -154,7 +155,7 @@ def discard(
     Example:  lightbulb quarantine discard router:17 --who "A. Operator" --why "sent twice by mistake"
     """
     filters = _chosen(ids, all_of_them, _filters(service, reason, topic, since, until, message_group))
-    by = _named(who, justification, "discard")
+    by = named_operator(who, justification, "discard")
 
     async def discarding(engine: AsyncEngine) -> Done:
         planned = await dead_letters.plan_discard(engine, await _rows(engine, ids, filters))
@@ -234,12 +235,6 @@ def _correction(edit: Path | None, header: Sequence[str] | None) -> Correction |
     if headers and edit is None:
         raise typer.BadParameter("--header needs --edit FILE", param_hint="--header")
     return (edit.read_bytes(), headers) if edit else None
-
-
-def _named(who: str | None, justification: str | None, what: str) -> Operator:
-    if not (who and who.strip() and justification and justification.strip()):
-        raise typer.BadParameter(f"{what} needs --who and --why; both are recorded", param_hint="--who, --why")
-    return Operator(who, justification)
 
 
 def _header(text: str) -> tuple[str, str]:
