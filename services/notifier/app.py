@@ -121,7 +121,11 @@ def _deliverer(config: Settings, engine: AsyncEngine, composer: FeedbackComposer
 
 
 def _backlog_monitor(config: Settings) -> BacklogMonitor:
-    measure = partial(backlog.measure, unfetched_after=config.feedback_unfetched_after)
+    measure = partial(
+        backlog.measure,
+        unfetched_after=config.feedback_unfetched_after,
+        give_up_after=config.feedback_give_up_after,
+    )
     return BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], query=measure)
 
 
