@@ -22,7 +22,7 @@ from services.notifier.read_api import application
 from services.notifier.recipients import PartnerRecipients
 from services.notifier.templates import TemplateTexts
 from services.reference import directory, partners, yaml_files
-from services.runtime import database, health, process, settings, startup
+from services.runtime import database, expiry, health, process, settings, startup
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.logs import log
 from services.runtime.positions import Positions
@@ -103,6 +103,7 @@ async def _serve(
     loops = [relay.loop(), delivery.loop(), *consumer.loops()]
     watchdog = Watchdog(backlog_monitor, loops, seconds=config.stall_seconds)
     log.info("notifier_starting", channels=sorted(composer.channels))
+    expiry.watch(expiry.of_feedback_tokens(all_partners.feedback_token_files()))
 
     def missing() -> list[str]:
         return [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()]
@@ -122,7 +123,11 @@ def _deliverer(config: Settings, engine: AsyncEngine, composer: FeedbackComposer
 
 
 def _backlog_monitor(config: Settings) -> BacklogMonitor:
-    measure = partial(backlog.measure, unfetched_after=config.feedback_unfetched_after)
+    measure = partial(
+        backlog.measure,
+        unfetched_after=config.feedback_unfetched_after,
+        give_up_after=config.feedback_give_up_after,
+    )
     return BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], query=measure)
 
 
