@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from infra.cli.person import person_commands
 from infra.cli.quarantine import quarantine_commands
+from infra.cli.reconcile import reconcile
 from infra.cli.replay import replay_commands, republish
 from infra.cli.terminal import (
     DEFAULT_DATA,
@@ -40,6 +41,7 @@ app.add_typer(person_commands, name="person")
 app.add_typer(quarantine_commands, name="quarantine")
 app.add_typer(replay_commands, name="replay")
 app.command()(republish)
+app.command()(reconcile)
 
 
 @app.command()
