@@ -18,6 +18,7 @@ from infra.cli import find_command
 from infra.cli.feedback import feedback_commands
 from infra.cli.person import person_commands
 from infra.cli.quarantine import quarantine_commands
+from infra.cli.reconcile import reconcile
 from infra.cli.replay import replay_commands, republish
 from infra.cli.status import status
 from infra.cli.terminal import (
@@ -63,6 +64,7 @@ app.add_typer(person_commands, name="person")
 app.add_typer(quarantine_commands, name="quarantine")
 app.add_typer(replay_commands, name="replay")
 app.command()(republish)
+app.command()(reconcile)
 app.command(help=find_command.HELP)(find_command.find)
 app.command()(status)
 
