@@ -22,7 +22,7 @@ from services.notifier.read_api import application
 from services.notifier.recipients import PartnerRecipients
 from services.notifier.templates import TemplateTexts
 from services.reference import directory, partners, yaml_files
-from services.runtime import database, health, process, settings, startup
+from services.runtime import database, expiry, health, process, settings, startup
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.logs import log
 from services.runtime.positions import Positions
@@ -89,9 +89,7 @@ async def _serve(
     servers: HttpServers,
 ) -> None:
     relay = Relay(engine, store.SCHEMA, config.kafka, idempotent=config.kafka_idempotent)
-    delivery = Deliverer(
-        engine, composer.channels, composer.texts, recorded=relay.wake, give_up_after=config.feedback_give_up_after
-    )
+    delivery = _deliverer(config, engine, composer, relay)
 
     def committed() -> None:
         delivery.wake()
@@ -105,6 +103,7 @@ async def _serve(
     loops = [relay.loop(), delivery.loop(), *consumer.loops()]
     watchdog = Watchdog(monitor, loops, seconds=config.stall_seconds)
     log.info("notifier_starting", channels=sorted(composer.channels))
+    expiry.watch(expiry.of_feedback_tokens(all_partners.feedback_token_files()))
     conditions = (monitor.unmet_conditions, consumer.unmet_conditions)
     routes = partial(health.routes, engine, store.SCHEMA, lambda: [lack for unmet in conditions for lack in unmet()])
     pages = application(engine, all_partners, routes(with_metrics=config.metrics_port is None))
@@ -113,8 +112,18 @@ async def _serve(
     await broker.run(listener, *work, stopped=servers.stopped())
 
 
+def _deliverer(config: Settings, engine: AsyncEngine, composer: FeedbackComposer, relay: Relay) -> Deliverer:
+    return Deliverer(
+        engine, composer.channels, composer.texts, recorded=relay.wake, give_up_after=config.feedback_give_up_after
+    )
+
+
 def _backlog_monitor(config: Settings) -> BacklogMonitor:
-    measure = partial(backlog.measure, unfetched_after=config.feedback_unfetched_after)
+    measure = partial(
+        backlog.measure,
+        unfetched_after=config.feedback_unfetched_after,
+        give_up_after=config.feedback_give_up_after,
+    )
     return BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], query=measure)
 
 

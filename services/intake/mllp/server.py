@@ -26,7 +26,7 @@ from services.intake.responses import hl7v2
 from services.intake.translators.hl7v2 import header as headers
 from services.intake.translators.inbound_message import Translator
 from services.reference.partners import MllpFeed, Partner
-from services.runtime import metrics, process
+from services.runtime import database, metrics, process
 from services.runtime.logs import log
 from services.runtime.process import CannotListen
 from services.runtime.settings import Settings
@@ -278,6 +278,8 @@ class Connection:
         except (Unavailable, TimeoutError):
             return None
         except Exception as error:
+            if database.is_transient(error):
+                return None
             log.error("request_failed", error_type=type(error).__name__, format=self._server.protocol.format)
             return self._rejection(frame, accept.INTERNAL_ERROR)
 
