@@ -269,7 +269,7 @@ def _port_of(data: Path, *names: str) -> int:
 
 
 def _port_in(file: Path) -> Callable[[], int]:
-    return lambda: int(json.loads(file.read_text())[0])
+    return lambda: int(next(iter(json.loads(file.read_text()).values())))
 
 
 def _add_kafka_listeners(ports: Ports) -> None:
