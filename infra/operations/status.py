@@ -15,6 +15,7 @@ from infra.operations import not_applied
 from infra.operations.ends import ends
 from infra.operations.hub_topics import Unread, look
 from infra.operations.not_applied import Hop
+from services.notifier import backlog as notifier_backlog
 from services.router import backlog
 from services.runtime import database, settings
 from services.runtime.backlog import ROW_COUNT_LIMIT, outbox_queues
@@ -144,16 +145,10 @@ LISTS: dict[str, dict[str, str]] = {
 
 
 def _values(query: str) -> dict[str, float]:
-    """Return the values of the parameters of a query, by the settings of the notifier as far as they are known here.
-
-    Failed lately: composed so late that it failed in the last 7 days at the earliest.
-    """
+    """Return the values of the parameters of a query, by the settings of the notifier as far as they are known here."""
     unfetched, give_up = (_seconds(f"feedback_{name}_after") for name in ("unfetched", "give_up"))
-    known = {"unfetched": unfetched, "lately": LATELY + give_up}
+    known = {"unfetched": unfetched, "lately": notifier_backlog.LATELY + give_up}
     return {name: value for name, value in known.items() if f":{name})" in query}
-
-
-LATELY = 7 * 86_400.0
 
 
 def _seconds(name: str) -> float:

@@ -22,7 +22,7 @@ from services.notifier.read_api import application
 from services.notifier.recipients import PartnerRecipients
 from services.notifier.templates import TemplateTexts
 from services.reference import directory, partners, yaml_files
-from services.runtime import database, health, process, settings, startup
+from services.runtime import database, expiry, health, process, settings, startup
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.logs import log
 from services.runtime.positions import Positions
@@ -41,24 +41,26 @@ async def main(config: Settings) -> None:
     for name, file in all_partners.feedback_token_files():
         settings.check_private(file, f"{config.deployment}: {name}: feedback_token_file")
     recipients = PartnerRecipients(all_partners, mesh=config.mesh_url is not None)
+    missing = partners.unaddressed(all_partners, mesh=config.mesh_url is not None)
+    for one in missing:  # its feedback waits
+        log.warning("partner_unaddressed", partner=one.partner, channel=one.channel, reason=one.reason)
     engine = database.connect(config.database)
     try:
         async with (
             create_channels(config, recipients, texts) as channels,
-            startup.ready(config, _checks(config, engine, all_partners)) as servers,
+            startup.ready(config, _checks(config, engine, missing)) as servers,
         ):
             await _serve(config, engine, all_partners, FeedbackComposer(recipients, texts, channels), servers)
     finally:
         await engine.dispose()
 
 
-def _checks(config: Settings, engine: AsyncEngine, all_partners: partners.Partners) -> startup.Checks:
-    missing = partners.unaddressed(all_partners, mesh=config.mesh_url is not None)
+def _checks(config: Settings, engine: AsyncEngine, missing: Sequence[partners.UnaddressedChannel]) -> startup.Checks:
     own_topics = [topic for topic in declared([]) if topic.name in (CASE_EVENT, FEEDBACK_EVENT)]
     return {
         "database": (
             partial(startup.check_database, config.database, store.SCHEMA),
-            partial(_name_unaddressed, engine, missing),
+            partial(_store_unaddressed, engine, missing),
         ),
         "kafka": (partial(broker.check_topics, config.kafka, own_topics, replication=config.replication),),
     }
@@ -87,9 +89,7 @@ async def _serve(
     servers: HttpServers,
 ) -> None:
     relay = Relay(engine, store.SCHEMA, config.kafka, idempotent=config.kafka_idempotent)
-    delivery = Deliverer(
-        engine, composer.channels, composer.texts, recorded=relay.wake, give_up_after=config.feedback_give_up_after
-    )
+    delivery = _deliverer(config, engine, composer, relay)
 
     def committed() -> None:
         delivery.wake()
@@ -99,11 +99,11 @@ async def _serve(
     listener = broker.create(config, name="notifier")
     positions = Positions(engine, store.SCHEMA)
     consumer = broker.subscribe(listener, [CASE_EVENT], group=GROUP, receive=receiver.receive, positions=positions)
-    measure = partial(backlog.measure, unfetched_after=config.feedback_unfetched_after)
-    backlog_monitor = BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], query=measure)
+    backlog_monitor = _backlog_monitor(config)
     loops = [relay.loop(), delivery.loop(), *consumer.loops()]
     watchdog = Watchdog(backlog_monitor, loops, seconds=config.stall_seconds)
     log.info("notifier_starting", channels=sorted(composer.channels))
+    expiry.watch(expiry.of_feedback_tokens(all_partners.feedback_token_files()))
 
     def missing() -> list[str]:
         return [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()]
@@ -116,10 +116,22 @@ async def _serve(
     await broker.run(listener, *work, stopped=servers.stopped())
 
 
-async def _name_unaddressed(engine: AsyncEngine, missing: Sequence[partners.UnaddressedChannel]) -> None:
-    """Log each partner whose feedback waits because its channel has no address or settings, and store the list."""
-    for one in missing:
-        log.warning("partner_unaddressed", partner=one.partner, channel=one.channel, reason=one.reason)
+def _deliverer(config: Settings, engine: AsyncEngine, composer: FeedbackComposer, relay: Relay) -> Deliverer:
+    return Deliverer(
+        engine, composer.channels, composer.texts, recorded=relay.wake, give_up_after=config.feedback_give_up_after
+    )
+
+
+def _backlog_monitor(config: Settings) -> BacklogMonitor:
+    measure = partial(
+        backlog.measure,
+        unfetched_after=config.feedback_unfetched_after,
+        give_up_after=config.feedback_give_up_after,
+    )
+    return BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], query=measure)
+
+
+async def _store_unaddressed(engine: AsyncEngine, missing: Sequence[partners.UnaddressedChannel]) -> None:
     async with engine.begin() as tx:
         await circuits.replace_unaddressed(tx, missing)
 

@@ -61,7 +61,7 @@ async def acquire(tx: Transaction, *, limit: int, seconds: float, lease: UUID, b
 
 WAITING = """carrier (channel) as materialized (
         select channel from (values ('fhir'), ('mesh')) as sending (channel)
-        where not exists (select from notifier.endpoint where name = channel || ' *' and next_attempt_at > now())
+        where not exists (select from notifier.endpoint where name = sending.channel || ' *' and next_attempt_at > now())
     ), waiting (channel, recipient, due_at) as (
         select first.* from carrier cross join lateral (
             select channel, recipient, due_at from notifier.conversation

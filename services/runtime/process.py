@@ -209,7 +209,7 @@ class HttpServers:
 
         one = server(answer, limits, keep_alive=self._chosen.keep_alive_seconds)
         one.app = self._waiting
-        one.linger = min(LINGER_SECONDS, self._chosen.stop_delay_seconds)
+        one.linger = linger_of(self._chosen)
         self._serving.append(asyncio.create_task(one.serve(sockets=[opened])))
         return one
 
@@ -228,6 +228,11 @@ _DROP_FIRST_PACKETS = (  # classic BPF on the TCP header: drop SYN without ACK (
     (0x06, 0, 0, 0),  # drop
     (0x06, 0, 0, 0xFFFFFFFF),  # pass
 )
+
+
+def linger_of(chosen: Settings) -> float:
+    """Return how long connections that have begun are accepted at the end, in seconds; 0 if the process stops without delay."""
+    return min(LINGER_SECONDS, chosen.stop_delay_seconds)
 
 
 async def accept_last(sockets: Iterable[socket.socket], seconds: float) -> None:
