@@ -250,6 +250,14 @@ async def due(probe: Probe, recipient: str) -> int:
     return int(row["rows"])
 
 
+async def waiting(probe: Probe, recipient: str) -> int:
+    """Count the feedback for a recipient that is composed and not delivered."""
+    [row] = await probe.fetch(
+        "select count(*) as rows from notifier.feedback where state = 'waiting' and recipient = $1", recipient
+    )
+    return int(row["rows"])
+
+
 async def is_done(probe: Probe, old: Backlog) -> bool:
     """Return True if everything of an earlier backlog was received, and all its feedback delivered."""
     [row] = await probe.fetch(

@@ -1,4 +1,4 @@
-"""Faults that pass: a database that takes no writes, a table that is away, records that are gone, and servers that come late.
+"""Faults that pass: no writes, a table or an address that is away, records that are gone, and servers that come late.
 
 None of them may be held against a record or a message, and a service that can do nothing must say so (I11).
 """
@@ -10,15 +10,17 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
+import yaml
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from tests.chaos.harness import db_probe, quiescence
-from tests.chaos.harness.cluster import Cluster
+from tests.chaos.harness.cluster import SERVICES, Cluster
 from tests.chaos.harness.history import History
 from tests.chaos.harness.injection import Injection
-from tests.chaos.harness.service_faults import send
+from tests.chaos.harness.service_faults import RollingRestart, send
 
 SAYS_SO_SECONDS = 30.0
 """How long a service may take to say that records are gone, or that it waits for its servers."""
@@ -187,6 +189,34 @@ async def _within(
             return False
         await asyncio.sleep(0.3)
     return True
+
+
+class AddressMissing(Injection):
+    """Restart the notifiers with a deployment.yaml that has no address for the practice's endpoint, and later with the right one."""
+
+    what_it_met = "conversations that waited for an address"
+    PARTNER = "gp-alder-lane"
+
+    def target(self, cluster: Cluster) -> str:
+        return f"the address of {self.PARTNER}"
+
+    async def begin(self, cluster: Cluster, history: History) -> None:
+        self._file = cluster.data / "deployment.yaml"
+        self._whole = self._file.read_text()
+        deployment = yaml.safe_load(self._whole)
+        for setting in ("feedback_url", "feedback_token_file"):
+            del deployment["partners"][self.PARTNER][setting]
+        await self._restart(cluster, history, yaml.safe_dump(deployment))
+
+    async def end(self, cluster: Cluster, history: History) -> None:
+        self.met = await db_probe.waiting(cluster.probe, self.PARTNER)
+        await self._restart(cluster, history, self._whole)
+
+    async def _restart(self, cluster: Cluster, history: History, deployment: str) -> None:
+        self._file.write_text(deployment)
+        restart = RollingRestart(replace(self.planned, aim=SERVICES.index("notifier")), self.load)
+        await restart.begin(cluster, history)
+        await restart.end(cluster, history)
 
 
 # ---- records that are gone ---------------------------------------------------------------------------------------------

@@ -31,7 +31,8 @@ from tests.chaos.mutants import catalogue
 
 KEY, REFERENCE = "k" * 32, "LB-AAAA-BBBB-CCCC"
 IDENTITY = Identity("a run", 3)
-PARTNERS = [{"id": "gp-alder-lane", "kind": "gp", "ods": "C82991"}, {"id": "first-contact", "kind": "first-contact"}]
+ALDER_LANE = {"id": "gp-alder-lane", "kind": "gp", "ods": "C82991", "feedback": {"channel": "fhir"}}
+PARTNERS = [ALDER_LANE, {"id": "first-contact", "kind": "first-contact"}]
 
 
 # ---- seeds ------------------------------------------------------------------------------------------------------------
@@ -402,6 +403,8 @@ def under(
         ("I11", met(held_against_senders=["a new of person 1 (first-contact)"])),
         ("I11", met(said_ready=[("postgres-read-only", "intake-1")])),
         ("I11", met(ended_by_themselves=["router-2"])),
+        ("I11", met(faults=[InjectedFault("endpoint-not-found", "the practice's endpoint", 0.0, 8.0, met=600)])),
+        ("I5", broken(feedback=[FEEDBACK_ROW | {"channel": "mailbox"}])),
         ("I7", broken(lag=1)),
         ("I7", broken(open_transactions=1)),
         ("I7", broken(history=dataclasses.replace(RUN.history, notes=["not quiescent"]))),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from services.messaging.cloudevents import KafkaRecord
     from services.messaging.outbox import OutboxRow
     from services.notifier.channels import DeliveryRequest, Outcome
-    from services.notifier.compose import Feedback, FeedbackTexts, Recipients
+    from services.notifier.compose import Feedback, FeedbackTexts, Recipients, RegisteredRecipient
     from services.reference.directory.model import Directory
     from services.router.decide.acting_hub import ActingHub
     from services.router.decide.model import PersonRecord, ReferralRecord, Role
@@ -496,6 +496,41 @@ def one_queue_of_all_recipients() -> None:
     delivery.AT_ONCE = delivery.EACH = changed(delivery.EACH, 16)
 
 
+def endpoint_rejects_the_message() -> None:
+    """Take a redirect or a 404 of an endpoint for a rejection of the message."""
+    from services.notifier.channels import fhir_endpoint
+
+    fhir_endpoint.ABOUT_THE_MESSAGE = changed(fhir_endpoint.ABOUT_THE_MESSAGE, frozenset({302, 400, 404, 409, 422}))
+
+
+def no_circuit() -> None:
+    """Let every feedback try an endpoint that answers nobody, each at its own pauses."""
+    from services.notifier import circuits
+
+    circuits.OPENS_AFTER = changed(circuits.OPENS_AFTER, 1_000_000)
+
+
+def mailbox_without_address() -> None:
+    """Put the feedback for a partner whose endpoint has no address into a mailbox."""
+    from services.notifier.recipients import PartnerRecipients
+
+    def fallen_back(self: PartnerRecipients, found: "RegisteredRecipient | None") -> "RegisteredRecipient | None":
+        if found is None or found.recipient.channel != "fhir" or self.fhir_address(found.recipient.id):
+            return found
+        return found.model_copy(update={"recipient": found.recipient.model_copy(update={"channel": "mailbox"})})
+
+    by_id, by_ods = PartnerRecipients.partner, PartnerRecipients.organisation
+    PartnerRecipients.partner = lambda self, name: fallen_back(self, by_id(self, name))  # type: ignore[method-assign]
+    PartnerRecipients.organisation = lambda self, ods: fallen_back(self, by_ods(self, ods))  # type: ignore[method-assign]
+
+
+def part_told_as_whole() -> None:
+    """Say "completed" when a part of a referral's needs is."""
+    from services.notifier import compose
+
+    compose.IN_PART = changed(compose.IN_PART, {whole: whole for whole in compose.IN_PART})
+
+
 MUTANTS = {
     "no-duplicate-guard": Mutant("router", "the router drops duplicate inputs", no_duplicate_guard),
     "no-repeat-guard": Mutant("intake", "intake stores the ids of accepted messages", no_repeat_guard),
@@ -541,6 +576,16 @@ MUTANTS = {
         "notifier",
         "a recipient gets an equal share of the leases, and of the capacity a part",
         one_queue_of_all_recipients,
+    ),
+    "endpoint-rejects-the-message": Mutant(
+        "notifier", "what concerns the endpoint is retried, and fails no feedback", endpoint_rejects_the_message
+    ),
+    "no-circuit": Mutant("notifier", "an endpoint that answers nobody gets one attempt at a time", no_circuit),
+    "mailbox-without-address": Mutant(
+        "notifier", "a partner without an address keeps its channel, and its feedback waits", mailbox_without_address
+    ),
+    "part-told-as-whole": Mutant(
+        "notifier", "feedback says completed only if no need of the referral is open", part_told_as_whole
     ),
     "unlocked-person": Mutant("router", "a person key is locked before its data are read", unlocked_person),
     "whereabouts-for-every-hub": Mutant(
