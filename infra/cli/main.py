@@ -14,9 +14,11 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from infra.cli import find_command
 from infra.cli.feedback import feedback_commands
 from infra.cli.person import person_commands
 from infra.cli.quarantine import quarantine_commands
+from infra.cli.reconcile import reconcile
 from infra.cli.replay import replay_commands, republish
 from infra.cli.status import status
 from infra.cli.terminal import (
@@ -62,6 +64,8 @@ app.add_typer(person_commands, name="person")
 app.add_typer(quarantine_commands, name="quarantine")
 app.add_typer(replay_commands, name="replay")
 app.command()(republish)
+app.command()(reconcile)
+app.command(help=find_command.HELP)(find_command.find)
 app.command()(status)
 
 
@@ -196,19 +200,20 @@ def trace(
     data: Data = DEFAULT_DATA,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show one referral's path from the sender's message to the feedback, with times and reasons; no personal data.
+    """Show where one referral is now, what it waits for, and its path from the sender's message to the feedback; no personal data.
 
     Example: lightbulb trace LB-7K3M-9Q2X-4TDW
     """
     from infra.operations import trace as tracing
 
     with translate_connection_errors():
-        steps = asyncio.run(tracing.path(database_of(data), reference))
-    if not steps:
-        raise CommandError(f"Referral {reference} was not found. References look like LB-7K3M-9Q2X-4TDW.")
-    console.print_json(data=[step.as_dict() for step in steps]) if as_json else console.print(
-        tracing.table(reference, steps)
-    )
+        found = asyncio.run(tracing.path(database_of(data), reference))
+    if not found.steps:
+        raise CommandError(
+            f"Referral {reference} was not found. References look like LB-7K3M-9Q2X-4TDW. `lightbulb find` finds one by the"
+            " sender's own reference, an NHS number, a correlation id, a case, or a partner and a time."
+        )
+    console.print_json(data=found.as_dict()) if as_json else console.print(tracing.shown(found))
 
 
 @app.command()

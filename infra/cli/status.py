@@ -85,7 +85,8 @@ def _check(data: Path, limits: Limits, *, as_json: bool) -> None:
 
 async def _problems(data: Path, limits: Limits) -> list[Problem]:
     """Return what is wrong; a server that does not answer is one thing, and the rest is judged."""
-    services, readers = await asyncio.gather(_in_postgresql(database_of(data)), status_report.on_kafka(kafka_of(data)))
+    url, kafka = database_of(data), kafka_of(data)
+    services, readers = await asyncio.gather(_in_postgresql(url), status_report.on_kafka(kafka))
     position = status_report.assembled({} if isinstance(services, Problem) else services, readers)
     return [
         *([services] if isinstance(services, Problem) else ()),

@@ -227,7 +227,8 @@ def directory_of(data: Path, named: Path | None) -> Path:
 
 
 def deployment_of(data: Path) -> Path | None:
-    """Return the file that LIGHTBULB_DEPLOYMENT names, else that of the installation in `data`, or None if it has none."""
-    named = settings.from_environment("deployment")
-    file = Path(named) if named else data / "deployment.yaml"
-    return file if named or file.exists() else None
+    """Return the file that LIGHTBULB_DEPLOYMENT names, else that of the installation in `data`, or None if it is not known."""
+    if named := settings.from_environment("deployment"):
+        return Path(named)
+    file = data / "deployment.yaml"
+    return None if settings.from_environment("database") or not file.exists() else file

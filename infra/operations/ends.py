@@ -7,35 +7,32 @@ from typing import Any
 
 from services.reference import yaml_files
 from services.reference.partners import Deployment
-from services.runtime import settings
+from services.runtime import expiry, settings
 from services.runtime.expiry import EndUnknown, Expiring
-
-MLLP = {"mllp_certificate": "MLLP server certificate", "mllp_client_ca": "MLLP client authorities"}
-"""The settings that name certificates, and what these are for."""
 
 DAY = 86_400
 
 
 def ends(deployment: Path | None) -> list[dict[str, Any]]:
     """Return use, partner, file, end and days left of each; `unknown` says why an end is not known."""
-    named = [Expiring(use, Path(file)) for name, use in MLLP.items() if (file := settings.from_environment(name))]
-    return [*map(_stated, named), *_of_partners(deployment)]
+    mllp = expiry.of_mllp(settings.from_environment("mllp_certificate"), settings.from_environment("mllp_client_ca"))
+    return [*map(_stated, mllp), *_of_partners(deployment)]
 
 
 def _of_partners(deployment: Path | None) -> Iterator[dict[str, Any]]:
     if deployment is None:
-        yield {"use": "feedback tokens", "unknown": "LIGHTBULB_DEPLOYMENT is not set here"}
+        yield {"use": "feedback-token", "unknown": "LIGHTBULB_DEPLOYMENT is not set here"}
         return
     try:
-        partners = yaml_files.load(deployment, Deployment).value.partners
+        deployed = yaml_files.load(deployment, Deployment).value
     except yaml_files.ConfigError:
-        yield {"use": "feedback tokens", "file": str(deployment), "unknown": "the file cannot be read"}
+        yield {"use": "feedback-token", "file": str(deployment), "unknown": "the file cannot be read"}
         return
-    for name, access in sorted(partners.items()):
+    for name, access in sorted(deployed.partners.items()):
         if access.feedback_token_file is not None:
-            yield _stated(Expiring("feedback token", access.feedback_token_file, name))
+            yield from map(_stated, expiry.of_feedback_tokens([(name, access.feedback_token_file)]))
         if access.certificate_sha256 or access.adt_certificate_sha256:
-            yield {"use": "client certificate", "partner": name, "unknown": "only its hash is stored"}
+            yield {"use": "client-certificate", "partner": name, "unknown": "only its hash is stored"}
 
 
 def _stated(one: Expiring) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from infra.operations import not_applied
 from infra.operations.ends import ends
 from infra.operations.hub_topics import Unread, look
 from infra.operations.not_applied import Hop
+from services.notifier import backlog as notifier_backlog
 from services.router import backlog
 from services.runtime import database, settings
 from services.runtime.backlog import ROW_COUNT_LIMIT, outbox_queues
@@ -144,16 +145,10 @@ LISTS: dict[str, dict[str, str]] = {
 
 
 def _values(query: str) -> dict[str, float]:
-    """Return the values of the parameters of a query, by the settings of the notifier as far as they are known here.
-
-    Failed lately: composed so late that it failed in the last 7 days at the earliest.
-    """
+    """Return the values of the parameters of a query, by the settings of the notifier as far as they are known here."""
     unfetched, give_up = (_seconds(f"feedback_{name}_after") for name in ("unfetched", "give_up"))
-    known = {"unfetched": unfetched, "lately": LATELY + give_up}
+    known = {"unfetched": unfetched, "lately": notifier_backlog.LATELY + give_up}
     return {name: value for name, value in known.items() if f":{name})" in query}
-
-
-LATELY = 7 * 86_400.0
 
 
 def _seconds(name: str) -> float:
@@ -205,7 +200,7 @@ async def _not_applied(engine: AsyncEngine, hop: Hop) -> Part:
     elif found.compared_until is not None:
         where = f"not known: compared until {found.compared_until:%Y-%m-%d %H:%M}; repeat the command"
     return {
-        f"{what}, seconds": found.age and int(found.age),
+        f"{what}, seconds": _whole(found.age),
         f"{what}, {hop.subject}": found.subject,
         f"{what}, where": where,
     }
@@ -242,19 +237,24 @@ def assembled(services: Mapping[str, Part], readers: Mapping[str, Unread] | str)
     lag: Part = {}
     hubs: dict[str, Part] = {hub: dict(known) for hub, known in services.get("hubs", {}).items()}
     for reader, unread in readers.items():
-        oldest = None if unread.oldest is None else int(unread.oldest)
         if reader in GROUPS:
-            lag |= {reader: unread.records, f"{reader}, oldest unread, seconds": oldest}
-            continue
-        hubs.setdefault(reader.removeprefix("hub.").removesuffix(".case"), {}).update(
-            {
-                "unread": unread.records,
-                "oldest unread, seconds": oldest,
-                "read by group": unread.group,
-                "deleted unread": unread.deleted,
-            }
-        )
+            lag |= {reader: unread.records, f"{reader}, oldest unread, seconds": _whole(unread.oldest)}
+        else:
+            hubs.setdefault(reader.removeprefix("hub.").removesuffix(".case"), {}).update(_of_topic(unread))
     return {**services, "hubs": dict(sorted(hubs.items())), "lag": lag}
+
+
+def _of_topic(unread: Unread) -> Part:
+    return {
+        "unread": unread.records,
+        "oldest unread, seconds": _whole(unread.oldest),
+        "read by group": unread.group,
+        "deleted unread": unread.deleted,
+    }
+
+
+def _whole(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds)
 
 
 # ---- for a terminal -------------------------------------------------------------------------------------------------
@@ -281,17 +281,22 @@ def _rows(known: Part) -> Iterator[tuple[str, str]]:
     aged = {name.removesuffix(", seconds") for name in known if name.endswith(", seconds")}
     for name, answer in known.items():
         if isinstance(answer, list):
-            yield name, "none" if not answer else str(len(answer))
-            for one in answer:
-                yield f"- {one['channel']} of {one['partner']}", f"for {in_words(one['seconds'])}, {one['reason']}"
-            continue
-        thing = next((one for one in aged if name.startswith(f"{one}, ")), None)
-        if thing is None:
+            yield name, str(len(answer) or "none")
+            yield from map(_listed, answer)
+        elif (thing := next((one for one in aged if name.startswith(f"{one}, ")), None)) is None:
             yield name, "-" if answer is None else str(answer)
         elif name.endswith(", seconds"):
-            age = [in_words(answer)] if answer is not None else []
-            others = [str(other) for of, other in known.items() if of.startswith(f"{thing}, ") and of != name and other]
-            yield thing, ", ".join([*age, *others]) or "-"
+            yield thing, _aged(thing, known)
+
+
+def _listed(one: Part) -> tuple[str, str]:
+    return f"- {one['channel']} of {one['partner']}", f"for {in_words(one['seconds'])}, {one['reason']}"
+
+
+def _aged(thing: str, known: Part) -> str:
+    age = known[f"{thing}, seconds"]
+    others = [known[name] for name in known if name.startswith(f"{thing}, ") and not name.endswith(", seconds")]
+    return ", ".join(filter(None, [None if age is None else in_words(age), *others])) or "-"
 
 
 def _of_hub(known: Part) -> Iterator[tuple[str, str]]:

@@ -25,7 +25,7 @@ from services.intake.translators import bars_fhir, council_csv, form, hl7v2
 from services.messaging import broker
 from services.messaging.outbox import Relay
 from services.reference import directory, fillers, lists, partners, yaml_files
-from services.runtime import database, health, process, startup
+from services.runtime import database, expiry, health, process, startup
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.logs import log
 from services.runtime.process import HttpServers
@@ -83,6 +83,7 @@ async def serve(chosen: Settings) -> None:
     group_commit = GroupCommit(engine, secret, relay)
     mllp = Mllp(_intake(chosen, group_commit, secret))
     access.context(chosen)  # a file that cannot be used is refused before anything is waited for
+    expiry.measure(expiry.of_mllp(chosen.mllp_certificate, chosen.mllp_client_ca))
     try:
         async with startup.ready(chosen, _checks(chosen, engine, secret), access.HTTP_LIMITS) as servers:
             await mllp.open(chosen)

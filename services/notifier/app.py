@@ -22,7 +22,7 @@ from services.notifier.read_api import application
 from services.notifier.recipients import PartnerRecipients
 from services.notifier.templates import TemplateTexts
 from services.reference import directory, partners, yaml_files
-from services.runtime import database, health, process, settings, startup
+from services.runtime import database, expiry, health, process, settings, startup
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.logs import log
 from services.runtime.positions import Positions
@@ -99,18 +99,15 @@ async def _serve(
     listener = broker.create(config, name="notifier")
     positions = Positions(engine, store.SCHEMA)
     consumer = broker.subscribe(listener, [CASE_EVENT], group=GROUP, receive=receiver.receive, positions=positions)
-    backlog_monitor = _backlog_monitor(config)
+    monitor = _backlog_monitor(config)
     loops = [relay.loop(), delivery.loop(), *consumer.loops()]
-    watchdog = Watchdog(backlog_monitor, loops, seconds=config.stall_seconds)
+    watchdog = Watchdog(monitor, loops, seconds=config.stall_seconds)
     log.info("notifier_starting", channels=sorted(composer.channels))
-
-    def missing() -> list[str]:
-        return [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()]
-
-    routes = health.routes(engine, store.SCHEMA, missing, with_metrics=config.metrics_port is None)
-    servers.show(
-        application(engine, all_partners, routes), Starlette(routes=health.routes(engine, store.SCHEMA, missing))
-    )
+    expiry.watch(expiry.of_feedback_tokens(all_partners.feedback_token_files()))
+    conditions = (monitor.unmet_conditions, consumer.unmet_conditions)
+    routes = partial(health.routes, engine, store.SCHEMA, lambda: [lack for unmet in conditions for lack in unmet()])
+    pages = application(engine, all_partners, routes(with_metrics=config.metrics_port is None))
+    servers.show(pages, Starlette(routes=routes()))
     work = (delivery.run(), relay.run(), watchdog.run(), resubmit.run_resubmitter(receiver.release), servers.run())
     await broker.run(listener, *work, stopped=servers.stopped())
 
@@ -122,7 +119,11 @@ def _deliverer(config: Settings, engine: AsyncEngine, composer: FeedbackComposer
 
 
 def _backlog_monitor(config: Settings) -> BacklogMonitor:
-    measure = partial(backlog.measure, unfetched_after=config.feedback_unfetched_after)
+    measure = partial(
+        backlog.measure,
+        unfetched_after=config.feedback_unfetched_after,
+        give_up_after=config.feedback_give_up_after,
+    )
     return BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], query=measure)
 
 

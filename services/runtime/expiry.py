@@ -1,4 +1,4 @@
-"""When certificates and tokens end that are in files. A file is read at each request, so that a renewed one counts."""
+"""When certificates and tokens end that are in files."""
 
 import base64
 import json
@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from services.runtime import metrics
@@ -33,10 +34,27 @@ class Expiring:
         return certificates_end(content) if "-----BEGIN" in content else token_end(content)
 
 
-def watch(files: Iterable[Expiring]) -> None:
-    """Let the metrics page state when each of these ends; NaN while that cannot be known."""
+def of_mllp(certificate: Path | str | None, client_ca: Path | str | None) -> list[Expiring]:
+    """Return the files of MLLP over TLS that are set. A process reads them when it starts."""
+    uses = {"mllp-certificate": certificate, "mllp-client-ca": client_ca}
+    return [Expiring(use, Path(file)) for use, file in uses.items() if file]
+
+
+def of_feedback_tokens(files: Iterable[tuple[str, Path]]) -> list[Expiring]:
+    """Return the files of feedback tokens, each given with its partner. A process reads them at every delivery."""
+    return [Expiring("feedback-token", file, partner) for partner, file in files]
+
+
+def measure(files: Iterable[Expiring]) -> None:
+    """Set the metric of each of these as it ends now; NaN if that cannot be known."""
     for one in files:
-        metrics.EXPIRY.labels(one.use, one.partner).set_function(lambda one=one: _seconds(one))  # type: ignore[misc]  # a lambda's default
+        metrics.EXPIRY.labels(one.use, one.partner).set(_seconds(one))
+
+
+def watch(files: Iterable[Expiring]) -> None:
+    """Let the metric of each of these be what its file says when the metrics are read."""
+    for one in files:
+        metrics.EXPIRY.labels(one.use, one.partner).set_function(partial(_seconds, one))
 
 
 def _seconds(one: Expiring) -> float:

@@ -128,7 +128,7 @@ PRODUCERS_REPLACED = Counter(
 
 FEEDBACK = Gauge(
     "lightbulb_feedback",
-    "Feedback that is waiting; that was composed in the last 7 days and has failed finally; or that is kept and was not fetched for"
+    "Feedback that is waiting; that has failed finally in the last 7 days, or somewhat longer ago; or that is kept and was not fetched for"
     " LIGHTBULB_FEEDBACK_UNFETCHED_AFTER (1,000: or more)",
     ["state"],
     registry=REGISTRY,
@@ -139,6 +139,12 @@ OLDEST_UNDELIVERED = Gauge(
 ENDPOINT_FAILING = Gauge(
     "lightbulb_endpoint_failing",
     "1 while the circuit of an endpoint is open: it fails, and gets one attempt at a time; partner *: MESH, for all",
+    ["channel", "partner"],
+    registry=REGISTRY,
+)
+PARTNER_UNADDRESSED = Gauge(
+    "lightbulb_partner_unaddressed",
+    "1 for each partner whose feedback waits because its channel has no address or settings in this installation",
     ["channel", "partner"],
     registry=REGISTRY,
 )

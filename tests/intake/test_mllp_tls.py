@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from infra.local.embedded import ports_and_secrets
 from services.intake import limits
 from services.intake.mllp import access as mllp_access
-from services.runtime import database
+from services.runtime import database, metrics
+from services.runtime.expiry import Expiring
 from services.runtime.process import CannotListen
 from services.runtime.settings import FileRefused
 from tests.builders.hl7v2 import a_ref_i12
@@ -41,6 +42,9 @@ async def test_a_known_certificate_identifies_its_partner(wards: Wards, engine: 
     answers = [await connection.send(a_ref_i12()) for _ in range(2)]
     assert [acknowledged(answer)[0] for answer in answers] == ["AA", "AA"]
     assert {row.partner for row in await rows(engine, "select partner from intake.message")} == {"uhl"}
+    labels = {"use": "client-certificate", "partner": "uhl"}
+    ends = metrics.REGISTRY.get_sample_value("lightbulb_certificate_expiry_timestamp_seconds", labels)
+    assert ends == Expiring("client-certificate", keys.of["uhl"][0]).end().timestamp()
 
 
 def test_many_messages_are_answered_on_the_event_loop_of_the_services(installation: Installation, keys: Keys) -> None:

@@ -311,14 +311,14 @@ partners:
 """)
     stated = ends(deployment)
     assert [(one["use"], one.get("partner"), one.get("days"), one.get("unknown")) for one in stated] == [
-        ("MLLP server certificate", None, 8, None),
-        ("feedback token", "gp", -1, None),
-        ("client certificate", "uhl", None, "only its hash is stored"),
+        ("mllp-certificate", None, 8, None),
+        ("feedback-token", "gp", -1, None),
+        ("client-certificate", "uhl", None, "only its hash is stored"),
     ]
     found = status_check.problems({"ends": stated}, Limits())
     assert [str(one).partition(" (")[0] for one in found] == [
-        "MLLP server certificate: ends in 8 days",
-        "feedback token of gp: has ended",
+        "mllp-certificate: ends in 8 days",
+        "feedback-token of gp: has ended",
     ]
     deployment.write_text("partners: [")
     assert ends(deployment)[-1]["unknown"] == "the file cannot be read"
@@ -334,7 +334,7 @@ def test_check_is_silent_about_an_installation_at_rest(
         return AT_REST
 
     monkeypatch.setenv("LIGHTBULB_DATABASE", migrated)
-    monkeypatch.setenv("LIGHTBULB_KAFKA", "not asked")
+    monkeypatch.setenv("LIGHTBULB_KAFKA", "127.0.0.1:1")
     monkeypatch.setattr(status, "look", look)
     told = run("status", "--check")
     assert (told.output, told.exit_code) == ("", 0)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from services.intake import limits
 from services.reference.partners import MllpFeed, MllpListener, Partners
-from services.runtime import settings
+from services.runtime import metrics, settings
 from services.runtime.http_limits import HttpLimits
 from services.runtime.logs import log
 from services.runtime.process import CannotListen
@@ -44,11 +44,15 @@ def by_port(listener: MllpListener) -> IdentifyFeed:
 
 
 def by_certificate(partners: Partners) -> IdentifyFeed:
-    """Identify the feed by its client certificate."""
+    """Identify the feed by its client certificate, and note when that ends."""
 
     def who(writer: asyncio.StreamWriter) -> MllpFeed | None:
         tls = writer.get_extra_info("ssl_object")
-        return partners.by_certificate(tls.getpeercert(binary_form=True)) if tls else None
+        feed = partners.by_certificate(tls.getpeercert(binary_form=True)) if tls else None
+        if feed is not None:
+            end = ssl.cert_time_to_seconds(tls.getpeercert()["notAfter"])
+            metrics.EXPIRY.labels("client-certificate", feed.partner.id).set(end)
+        return feed
 
     return who
 
