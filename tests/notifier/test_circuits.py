@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from services.notifier import backlog, channels, circuits, leases
+from services.notifier import backlog, channels, circuits, leases, store
 from services.notifier.channels import Retry
 from services.notifier.channels.mesh import MeshUnset
 from services.notifier.circuits import ALL, OPENS_AFTER, Endpoint, Sighting
@@ -279,3 +279,20 @@ async def test_feedback_waits_for_an_address_and_for_settings_and_is_never_kept_
 async def unaddressed(engine: AsyncEngine, known: partners.Partners, *, mesh: bool) -> None:
     async with engine.begin() as tx:
         await circuits.replace_unaddressed(tx, partners.unaddressed(known, mesh=mesh))
+
+
+async def test_feedback_that_was_told_before_a_restore_is_passed_over_and_the_next_goes_on(
+    engine: AsyncEngine, gp: GpSystem
+) -> None:
+    async with a_notifier(engine, the_recipients({GP: gp.url}), delivering=False) as notifier:
+        await notifier.receive(*a_life(by_gp(reference="LB-0001"), "life"))
+        [first, _] = await rows(engine, "select person_key, feedback_id from notifier.feedback order by ordinal")
+        async with engine.begin() as tx:
+            told = "insert into notifier.told select person_key, feedback_id, 'accepted', null, now() from notifier.feedback"
+            await tx.execute(text(f"{told} where ordinal = 1"))
+            assert await store.settle_told(tx, [(first.person_key, str(first.feedback_id))]) == 1
+        notifier.start()
+        await until_rows(engine, ACCEPTED, 2)
+    assert gp.told == ["completed"]
+    [conversation] = await rows(engine, "select next, due_at, due_since, resend from notifier.conversation")
+    assert tuple(conversation) == (3, None, None, None)
