@@ -40,7 +40,6 @@ async def main(config: Settings) -> None:
     all_partners = partners.load(config.directory, config.deployment)
     for name, file in all_partners.feedback_token_files():
         settings.check_private(file, f"{config.deployment}: {name}: feedback_token_file")
-    expiry.watch(expiry.of_feedback_tokens(all_partners.feedback_token_files()))
     recipients = PartnerRecipients(all_partners, mesh=config.mesh_url is not None)
     missing = partners.unaddressed(all_partners, mesh=config.mesh_url is not None)
     for one in missing:  # its feedback waits
@@ -101,15 +100,14 @@ async def _serve(
     positions = Positions(engine, store.SCHEMA)
     consumer = broker.subscribe(listener, [CASE_EVENT], group=GROUP, receive=receiver.receive, positions=positions)
     monitor = _backlog_monitor(config)
-    watchdog = Watchdog(monitor, [relay.loop(), delivery.loop(), *consumer.loops()], seconds=config.stall_seconds)
+    loops = [relay.loop(), delivery.loop(), *consumer.loops()]
+    watchdog = Watchdog(monitor, loops, seconds=config.stall_seconds)
     log.info("notifier_starting", channels=sorted(composer.channels))
-
-    def missing() -> list[str]:
-        return [*monitor.unmet_conditions(), *consumer.unmet_conditions()]
-
-    routes = health.routes(engine, store.SCHEMA, missing, with_metrics=config.metrics_port is None)
-    health_only = Starlette(routes=health.routes(engine, store.SCHEMA, missing))
-    servers.show(application(engine, all_partners, routes), health_only)
+    expiry.watch(expiry.of_feedback_tokens(all_partners.feedback_token_files()))
+    conditions = (monitor.unmet_conditions, consumer.unmet_conditions)
+    routes = partial(health.routes, engine, store.SCHEMA, lambda: [lack for unmet in conditions for lack in unmet()])
+    pages = application(engine, all_partners, routes(with_metrics=config.metrics_port is None))
+    servers.show(pages, Starlette(routes=routes()))
     work = (delivery.run(), relay.run(), watchdog.run(), resubmit.run_resubmitter(receiver.release), servers.run())
     await broker.run(listener, *work, stopped=servers.stopped())
 
