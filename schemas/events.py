@@ -38,7 +38,31 @@ class EventData(Immutable):
 # ---- referral.event: what intake accepted ---------------------------------------------------------------------------
 
 
-class ReferralReceived(EventData):
+class IntakeState(Immutable):
+    """What intake holds of a referral after a message, so that `lightbulb reconcile` can rebuild it; only on the internal topic."""
+
+    referral_id: str = Field(description="Identity of the referral within the partner")
+    partner: str = Field(description="Partner that sent it")
+    first_intent: ShortText = Field(description="What its first message requested")
+    content_hash: str = Field(description="SHA-256 of the content of the last applied message")
+    message_hash: str = Field(description="SHA-256 of the content of this message")
+    subject: str = Field("", description="Keyed hashes of NHS number, birth date and family name")
+    cancelled: bool = Field(False, description="True if the sender has cancelled it")
+    first_sent_at: AwareDatetime | None = Field(None, description="Time of the first message, by the sender's clock")
+    sent_at: AwareDatetime | None = Field(None, description="Time of the last applied message, by the sender's clock")
+    message_ids: tuple[str, ...] = Field((), description="Ids of this message, by which its repeats are found")
+    names: tuple[str, ...] = Field((), description="Names that this message gives the referral")
+    fields: str | None = Field(None, description="What the messages have said, unit by unit (HL7 v2), in base64")
+    visit_keys: tuple[str, ...] | None = Field(None, description="Keys of its stay; none if they did not change")
+
+
+class AcceptedReferral(EventData):
+    """Base of the events of intake."""
+
+    intake: IntakeState | None = Field(None, exclude_if=not_, description="What intake holds after this message")
+
+
+class ReferralReceived(AcceptedReferral):
     """A new referral was accepted: the hub is responsible for it."""
 
     TYPE = "uk.lightbulb.referral.received.v1"
@@ -49,7 +73,7 @@ class ReferralReceived(EventData):
     referral: Referral = Field(description="Canonical referral")
 
 
-class ReferralUpdated(EventData):
+class ReferralUpdated(AcceptedReferral):
     """The sender sent the whole referral again, with other content."""
 
     TYPE = "uk.lightbulb.referral.updated.v1"
@@ -64,7 +88,7 @@ class ReferralUpdated(EventData):
     )
 
 
-class ReferralCancelled(EventData):
+class ReferralCancelled(AcceptedReferral):
     """The sender cancelled the referral, or the person withdrew consent."""
 
     TYPE = "uk.lightbulb.referral.cancelled.v1"
@@ -77,7 +101,7 @@ class ReferralCancelled(EventData):
     death_reported: DeathReport | None = Field(None, description="Report of the person's death; none if none was made")
 
 
-class ReferralCancellationNotApplied(EventData):
+class ReferralCancellationNotApplied(AcceptedReferral):
     """A cancel that is older than an applied update is stored but not applied: a person at the holder decides."""
 
     TYPE = "uk.lightbulb.referral.cancellation-not-applied.v1"
@@ -89,7 +113,7 @@ class ReferralCancellationNotApplied(EventData):
     death_reported: DeathReport | None = Field(None, description="Report of the person's death; none if none was made")
 
 
-class ReferralUpdateNotApplied(EventData):
+class ReferralUpdateNotApplied(AcceptedReferral):
     """An update contradicts what was known of the person: it is stored but not applied, and a person at the holder decides."""
 
     TYPE = "uk.lightbulb.referral.update-not-applied.v1"
@@ -99,7 +123,7 @@ class ReferralUpdateNotApplied(EventData):
     death_reported: DeathReport | None = Field(None, description="Report of the person's death; none if none was made")
 
 
-class ReferralMergeProposed(EventData):
+class ReferralMergeProposed(AcceptedReferral):
     """The sender merged two of its patient records (HL7 ADT^A40), one of which is the referral's: only a person merges persons."""
 
     TYPE = "uk.lightbulb.referral.merge-proposed.v1"

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,9 +14,11 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from infra.cli import find_command
 from infra.cli.feedback import feedback_commands
 from infra.cli.person import person_commands
 from infra.cli.quarantine import quarantine_commands
+from infra.cli.reconcile import reconcile
 from infra.cli.replay import replay_commands, republish
 from infra.cli.status import status
 from infra.cli.terminal import (
@@ -23,16 +26,19 @@ from infra.cli.terminal import (
     DIRECTORY,
     CommandError,
     Data,
+    Directory,
     addresses,
     console,
     database_of,
     defect,
+    directory_of,
     error_console,
     kafka_of,
     translate_connection_errors,
 )
+from schemas.dates import in_england
+from services.reference.yaml_files import ConfigIssue
 from services.runtime import metrics
-from services.runtime.settings import CHECKOUT
 
 
 class _Commands(TyperGroup):
@@ -58,6 +64,8 @@ app.add_typer(person_commands, name="person")
 app.add_typer(quarantine_commands, name="quarantine")
 app.add_typer(replay_commands, name="replay")
 app.command()(republish)
+app.command()(reconcile)
+app.command(help=find_command.HELP)(find_command.find)
 app.command()(status)
 
 
@@ -77,9 +85,6 @@ def _options(
 
 
 Each = Annotated[int, typer.Option("--each", min=1, max=4, help="Processes of each service.")]
-Directory = Annotated[
-    Path, typer.Option("--directory", metavar="DIR", envvar="LIGHTBULB_DIRECTORY", help="Folder of reviewed data.")
-]
 Feedback = Annotated[
     list[str] | None,
     typer.Option("--feedback", metavar="ID=URL", help="FHIR endpoint for the feedback of a partner; repeatable."),
@@ -94,7 +99,7 @@ def up(
     ] = False,
     each: Each = 1,
     brokers: Annotated[int, typer.Option("--brokers", help="Kafka brokers: 1 or 3.")] = 1,
-    directory: Directory = DIRECTORY,
+    directory: Directory = None,
     feedback: Feedback = None,
 ) -> None:
     """Run everything on this machine: PostgreSQL, Apache Kafka, MESH sandbox, intake, router, notifier.
@@ -112,7 +117,7 @@ def up(
         raise typer.BadParameter("1 or 3", param_hint="--brokers")
     urls = dict(map(_feedback_url, feedback or ()))
     folder = installation.temporary_folder() if ephemeral else data
-    plan = installation.Plan(folder, ephemeral, each, brokers, urls, directory)
+    plan = installation.Plan(folder, ephemeral, each, brokers, urls, directory or DIRECTORY)
     with _interruptible():
         local_up.run(plan, console)
 
@@ -195,66 +200,91 @@ def trace(
     data: Data = DEFAULT_DATA,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show one referral's path from the sender's message to the feedback, with times and reasons; no personal data.
+    """Show where one referral is now, what it waits for, and its path from the sender's message to the feedback; no personal data.
 
     Example: lightbulb trace LB-7K3M-9Q2X-4TDW
     """
     from infra.operations import trace as tracing
 
     with translate_connection_errors():
-        steps = asyncio.run(tracing.path(database_of(data), reference))
-    if not steps:
-        raise CommandError(f"Referral {reference} was not found. References look like LB-7K3M-9Q2X-4TDW.")
-    console.print_json(data=[step.as_dict() for step in steps]) if as_json else console.print(
-        tracing.table(reference, steps)
-    )
+        found = asyncio.run(tracing.path(database_of(data), reference))
+    if not found.steps:
+        raise CommandError(
+            f"Referral {reference} was not found. References look like LB-7K3M-9Q2X-4TDW. `lightbulb find` finds one by the"
+            " sender's own reference, an NHS number, a correlation id, a case, or a partner and a time."
+        )
+    console.print_json(data=found.as_dict()) if as_json else console.print(tracing.shown(found))
 
 
 @app.command()
 def migrate(
     data: Data = DEFAULT_DATA,
-    replication: Annotated[int, typer.Option(min=1, help="Replication factor of new topics.")] = 1,
+    replication: Annotated[int, typer.Option(min=1, help="Replication factor of the topics.")] = 1,
+    directory: Directory = None,
 ) -> None:
     """Create or update the database schema, the services' roles, the postcodes and the Kafka topics for this version.
 
-    Safe to repeat.
+    Safe to repeat. Ends with the checks that the services make when they start, and exits with 1 if one fails: an existing topic
+    is never changed.
 
-    Uses LIGHTBULB_DATABASE and LIGHTBULB_KAFKA if they are set, else the installation in --data.
+    Uses LIGHTBULB_DATABASE, LIGHTBULB_KAFKA and LIGHTBULB_DIRECTORY if they are set, else the installation in --data.
 
     Example: LIGHTBULB_DATABASE=postgresql+asyncpg://... LIGHTBULB_KAFKA=... lightbulb migrate --replication 3
     """
-    from infra.database.roles import RolesMissing
     from infra.local import installation
 
-    try:
-        installation.prepare(database_of(data), kafka_of(data), installation.DIRECTORY, replication=replication)
-    except RolesMissing as error:
-        raise CommandError(str(error)) from None
-    console.print("Database and topics are up to date.")
+    database, kafka, folder = database_of(data), kafka_of(data), directory_of(data, directory)
+    installation.prepare(database, kafka, folder, replication=replication)
+    names = asyncio.run(installation.check(database, kafka, folder, replication=replication))
+    console.print(f"Database and topics are up to date: {len(names)} topics, for the hubs of {folder}.", soft_wrap=True)
+
+
+CheckedFolder = Annotated[
+    Path, typer.Argument(metavar="DIR", envvar="LIGHTBULB_DIRECTORY", help="The folder to check.")
+]
+Deployment = Annotated[
+    Path | None,
+    typer.Option(
+        "--deployment", metavar="FILE", envvar="LIGHTBULB_DEPLOYMENT", help="Check this deployment.yaml with it."
+    ),
+]
 
 
 @directory_commands.command("check")
 def directory_check(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to check.")] = CHECKOUT
-    / "infra"
-    / "reference_data",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list of {file, line, place, what}.")] = False,
+    folder: CheckedFolder = DIRECTORY,
+    deployment: Deployment = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: a list of {file, line, place, what, fault}.")
+    ] = False,
 ) -> None:
     """Check hubs, services, partners, forms, councils' mappings and texts; print each fault with its file and line.
 
-    Example: lightbulb directory check
+    With --deployment also the partners that are named there, the files, and each channel that has no address. What has ended is
+    printed as a notice; exits with 1 for faults only.
+
+    Example: lightbulb directory check --deployment /etc/lightbulb/deployment.yaml
     """
     from infra.operations import directory_check as checking
 
-    issues = checking.find_issues(folder)
-    for issue in () if as_json else issues:
-        error_console.print(escape(str(issue)), highlight=False, soft_wrap=True)
+    if not folder.is_dir():
+        raise CommandError(f"{folder} is not a folder.")
+    issues = checking.find_issues(folder, deployment)
+    notices = [] if issues else checking.find_notices(folder, in_england(datetime.now(UTC)))
     if as_json:
-        console.print_json(data=[asdict(issue) for issue in issues], default=str)
-    elif not issues:
-        console.print(f"{folder}: no fault found.", soft_wrap=True)
+        found = [*(asdict(one) | {"fault": one in issues} for one in (*issues, *notices))]
+        console.print_json(data=found, default=str)
+    else:
+        _print_issues(folder, issues, notices)
     if issues:
-        raise CommandError(f"{len(issues)} fault(s) in {folder}.")
+        raise CommandError(f"{len(issues)} fault(s) in {folder}{f' and {deployment}' if deployment else ''}.")
+
+
+def _print_issues(folder: Path, issues: Sequence[ConfigIssue], notices: Sequence[ConfigIssue]) -> None:
+    for line in [*map(str, issues), *(f"notice: {one}" for one in notices)]:
+        error_console.print(escape(line), highlight=False, soft_wrap=True)
+    if not issues:
+        console.print(f"{folder}: no fault found.", soft_wrap=True)
 
 
 @app.command()

@@ -42,7 +42,8 @@ Edit = Annotated[
     ),
 ]
 Header = Annotated[
-    list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="With --edit: a corrected header.")
+    list[str] | None,
+    typer.Option("--header", metavar="NAME=VALUE", help="A corrected header of one row, alone or with --edit."),
 ]
 Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for the outcome.")]
 Who = Annotated[str | None, typer.Option("--who", metavar="NAME", help="Name of the operator; recorded.")]

@@ -203,16 +203,27 @@ def kafka_of(data: Path) -> str:
     return named
 
 
-def directory_of(data: Path) -> Path:
-    """Return the folder of reviewed data of the services: LIGHTBULB_DIRECTORY, else that of the installation in `data`.
+Directory = Annotated[
+    Path | None,
+    typer.Option(
+        "--directory",
+        metavar="DIR",
+        envvar="LIGHTBULB_DIRECTORY",
+        help="Folder of reviewed data. [default: that of the services]",
+    ),
+]
 
-    If LIGHTBULB_DATABASE names another installation, the default of the services.
+
+def directory_of(data: Path, named: Path | None) -> Path:
+    """Return the folder of reviewed data of the services: `named`, else that of the installation in `data`.
+
+    If that is none, or LIGHTBULB_DATABASE names another one: the default of the services.
     """
-    if named := settings.from_environment("directory"):
-        return Path(named)
-    return (
-        DIRECTORY if settings.from_environment("database") else Path(str(addresses(data).get("directory", DIRECTORY)))
-    )
+    if named is not None:
+        return named
+    if settings.from_environment("database") or not (data / "addresses.json").exists():
+        return DIRECTORY
+    return Path(addresses(data).get("directory", DIRECTORY))
 
 
 def deployment_of(data: Path) -> Path | None:

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+
 from infra.database import postcodes, roles
-from infra.database.migrations import migrate
+from infra.database.migrations import SchemaDiffers, migrate
 from infra.local import deployment_file, embedded
 from infra.local.embedded import ports_and_secrets
 from infra.local.embedded.ports_and_secrets import Report
@@ -24,11 +26,14 @@ from services.messaging import broker
 from services.reference import directory as hub_directory
 from services.reference import partners
 from services.reference.partners import Partner
+from services.runtime import startup
+from services.runtime.database import sqlstate
 from services.runtime.settings import CHECKOUT
 
 DIRECTORY = CHECKOUT / "infra" / "reference_data"
 SERVICES = ("intake", "router", "notifier")
 READY_SECONDS = 60.0
+TOPIC_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -127,8 +132,8 @@ def _start_services(
     report("starting intake, router and notifier")
     apart = {name: ports[f"metrics of {name}"] for name in _process_names(plan.each)}
     _add_services(supervisor, environment, ports, apart)
-    addresses = _addresses(plan, parts, ports, mllp) | _addresses_apart(apart) | {"partners": tokens}
     until_ready([f"http://{ports_and_secrets.HOST}:{port}" for port in apart.values()])
+    addresses = _addresses(plan, parts, ports, mllp) | _addresses_apart(apart) | {"partners": tokens}
     ports_and_secrets.write(data / "addresses.json", json.dumps(addresses, indent=2))
     return addresses, environment
 
@@ -144,12 +149,42 @@ def _stop(watch: ServerWatch, supervisor: Supervisor, parts: embedded.Embedded) 
 def prepare(database: str, kafka: str, directory: Path, *, replication: int) -> None:
     """Create or update the database schema, the services' roles, the postcodes and the topics. Safe to repeat."""
     migrate(database)
-    hubs = [hub.id for hub in hub_directory.load(directory).hubs]
-    asyncio.run(_load_and_create(database, kafka, topics.declared(hubs), replication))
+    asyncio.run(_load_and_create(database, kafka, _declared(directory), replication))
+
+
+def _declared(directory: Path) -> tuple[topics.Topic, ...]:
+    return topics.declared([hub.id for hub in hub_directory.load(directory).hubs])
+
+
+async def check(database: str, kafka: str, directory: Path, *, replication: int) -> list[str]:
+    """Make the checks of the services at their start; return the names of the topics. Raises StartupError."""
+    declared = _declared(directory)
+    for schema in SERVICES:
+        await _check_schema(database, schema)
+    deadline = time.monotonic() + TOPIC_SECONDS
+    while True:
+        try:
+            await broker.check_topics(kafka, declared, replication=replication)
+            return [topic.name for topic in declared]
+        except broker.TopicsMissing:  # not every broker may have read of a topic that was just created
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(0.2)
 
 
 async def _load_and_create(database: str, kafka: str, declared: tuple[topics.Topic, ...], replication: int) -> None:
     await asyncio.gather(postcodes.load(database), broker.create_topics(kafka, declared, replication=replication))
+
+
+async def _check_schema(database: str, schema: str) -> None:
+    try:
+        await startup.check_database(database, schema)
+    except DBAPIError as error:
+        if sqlstate(error) in ("3F000", "42P01", "42703"):
+            raise SchemaDiffers(
+                f"The schema {schema} lacks tables or columns of its version: restore the database, or use an empty one."
+            ) from None
+        raise
 
 
 def _mailboxes(loaded: Iterable[Partner]) -> list[str]:

@@ -3,8 +3,9 @@
 No I/O: store.py reads and locks the rows before, and writes the results after.
 """
 
+import base64
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -14,6 +15,7 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from schemas.case import EndReason
 from schemas.events import (
     Event,
+    IntakeState,
     ReferralCancellationNotApplied,
     ReferralCancelled,
     ReferralEvent,
@@ -23,10 +25,18 @@ from schemas.events import (
     ReferralUpdateNotApplied,
 )
 from schemas.model import PersonKey, Reference
+from schemas.text import fold
 from services.intake import deduplication, identifiers
 from services.intake.deduplication import AcceptedMessage, FoundReferral, StoredReferral, Verdict
 from services.intake.translators.inbound_message import InboundMessage
-from services.intake.translators.translator import TRANSIENT, AttachmentContent, Issue, Rejection, Translated
+from services.intake.translators.translator import (
+    TRANSIENT,
+    AttachmentContent,
+    Issue,
+    ReferralName,
+    Rejection,
+    Translated,
+)
 
 SOURCE = "/lightbulb/intake"
 REFUSED = "refused"
@@ -134,7 +144,7 @@ def decide(batch: Batch, secret: bytes, message: PendingMessage) -> None:
         found = dataclasses.replace(found, subject=identifiers.subject_hashes(secret, completed.subject))
     deduplication.apply_verdict(completed, found, verdict)
     if verdict.makes_event:
-        _add_event(batch, secret, message, completed, found.referral, verdict)
+        _add_event(batch, secret, message, completed, found.referral, verdict, outcome)
     if verdict.is_stored:
         _register(batch, message, outcome, found.referral)
     if verdict is Verdict.REPEAT and not message.stored_in_upload:
@@ -223,9 +233,12 @@ def _add_event(
     translated: Translated,
     referral: StoredReferral,
     verdict: Verdict,
+    delivered: Translated,
 ) -> None:
     if referral.version == 1:
         referral.person_key = _person_key(secret, translated, referral)
+    if translated.referral:
+        referral.sender_reference = fold(translated.referral.message.referral_id)
     if verdict in (Verdict.RECEIVED, Verdict.UPDATED, Verdict.CANCELLED) and not translated.visit:
         referral.message_id = message.id
     referral.last_at = message.inbound.received_at
@@ -239,10 +252,31 @@ def _add_event(
             person_key=referral.person_key,
             correlation_id=translated.correlation_id or str(message.id),
             causation_id=str(message.id),
-            data=_data(translated, referral.reference, referral.version, verdict),
+            data=_data(translated, referral.reference, referral.version, verdict).model_copy(
+                update={"intake": _state(delivered, referral)}
+            ),
         )
     )
     batch.documents += [(message, referral.reference, document) for document in translated.documents]
+
+
+def _state(message: Translated, referral: StoredReferral) -> IntakeState:
+    """Return what is held of a referral after this message, and the ids and names that the message adds."""
+    return IntakeState(
+        referral_id=referral.referral_id,
+        partner=referral.partner,
+        first_intent=referral.first_intent,
+        content_hash=referral.content_hash,
+        message_hash=message.content_hash,
+        subject=referral.subject,
+        cancelled=referral.cancelled,
+        first_sent_at=referral.first_sent_at,
+        sent_at=referral.sent_at,
+        message_ids=message.message_ids,
+        names=tuple(name.key for name in _given_names(message)),
+        fields=None if referral.fields is None else base64.b64encode(referral.fields).decode(),
+        visit_keys=None if referral.visit_keys is None else tuple(sorted(referral.visit_keys)),
+    )
 
 
 def _person_key(secret: bytes, translated: Translated, referral: StoredReferral) -> PersonKey:
@@ -283,14 +317,18 @@ def _contradicted(translated: Translated, reference: Reference, version: int) ->
 
 
 def _register(batch: Batch, message: PendingMessage, translated: Translated, referral: StoredReferral) -> None:
-    """Store the ids of an accepted message, and the names that it gives the referral; ours is known by itself."""
+    """Store the ids of an accepted message, and the names that it gives the referral."""
     key = AcceptedMessage(translated.content_hash, message.id, referral.reference)
     for message_id in translated.message_ids:
         batch.accepted[message.partner, message_id] = batch.new_ids[message.partner, message_id] = key
-    not_given = ("reference", "location" if translated.has_own_id else "entry")
-    for name in translated.names:
-        if name.kind not in not_given:
-            _register_name(batch, (message.partner, name.key), referral, is_transient=name.kind in TRANSIENT)
+    for name in _given_names(translated):
+        _register_name(batch, (message.partner, name.key), referral, is_transient=name.kind in TRANSIENT)
+
+
+def _given_names(message: Translated) -> Iterator[ReferralName]:
+    """Yield the names that a message gives its referral; ours is known by itself."""
+    not_given = ("reference", "location" if message.has_own_id else "entry")
+    return (name for name in message.names if name.kind not in not_given)
 
 
 def _register_name(batch: Batch, key: tuple[str, str], referral: StoredReferral, *, is_transient: bool) -> None:

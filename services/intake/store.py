@@ -352,6 +352,7 @@ async def _save_referrals(tx: Transaction, rows: Sequence[StoredReferral]) -> No
             "ids": [row.message_id for row in rows],
             "times": [row.last_at for row in rows],
             "fields": [row.fields for row in rows],
+            "named": [row.sender_reference for row in rows],
         },
     )
 
@@ -360,13 +361,14 @@ _UPDATE = text("""
     update intake.referral as referral
     set person_key = now.person_key, version = now.version, first_intent = now.first_intent, content_hash = now.content_hash,
         subject = now.subject, cancelled = now.cancelled, first_sent_at = now.first_sent_at, sent_at = now.sent_at,
-        message_id = now.message_id, last_at = now.last_at, fields = now.fields
+        message_id = now.message_id, last_at = now.last_at, fields = now.fields,
+        sender_reference = coalesce(now.sender_reference, referral.sender_reference)
     from unnest(cast(:partners as text[]), cast(:referral_ids as text[]), cast(:person_keys as text[]),
                 cast(:versions as integer[]), cast(:intents as text[]), cast(:hashes as text[]), cast(:subjects as text[]),
                 cast(:cancelled as boolean[]), cast(:first_sent as timestamptz[]), cast(:sent as timestamptz[]),
-                cast(:ids as uuid[]), cast(:times as timestamptz[]), cast(:fields as bytea[]))
+                cast(:ids as uuid[]), cast(:times as timestamptz[]), cast(:fields as bytea[]), cast(:named as text[]))
          as now (partner, referral_id, person_key, version, first_intent, content_hash, subject, cancelled,
-                 first_sent_at, sent_at, message_id, last_at, fields)
+                 first_sent_at, sent_at, message_id, last_at, fields, sender_reference)
     where referral.partner = now.partner and referral.referral_id = now.referral_id""")
 
 

@@ -127,11 +127,15 @@ class OutboxRow:
 
 
 async def lock_shards(tx: Transaction, schema: str) -> list[int]:
-    """Lock the shards that no other relay holds, until this transaction ends, and return them."""
+    """Lock the shards that no other relay holds, until this transaction ends, and return them.
+
+    Raises if this transaction is read-only: what it publishes could not be marked, and would be published again and again.
+    """
     result = await tx.execute(
-        text("""
+        text(f"""
+            with nothing as (update {schema}.outbox set shard = shard where false)
             select shard from generate_series(0, :last) as shard
-            where pg_try_advisory_xact_lock(hashtext(:name), shard)"""),
+            where pg_try_advisory_xact_lock(hashtext(:name), shard)"""),  # noqa: S608 - schema names are constants
         {"last": SHARDS - 1, "name": f"lightbulb outbox {schema}"},
     )
     return list(result.scalars())

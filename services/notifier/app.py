@@ -41,24 +41,26 @@ async def main(config: Settings) -> None:
     for name, file in all_partners.feedback_token_files():
         settings.check_private(file, f"{config.deployment}: {name}: feedback_token_file")
     recipients = PartnerRecipients(all_partners, mesh=config.mesh_url is not None)
+    missing = partners.unaddressed(all_partners, mesh=config.mesh_url is not None)
+    for one in missing:  # its feedback waits
+        log.warning("partner_unaddressed", partner=one.partner, channel=one.channel, reason=one.reason)
     engine = database.connect(config.database)
     try:
         async with (
             create_channels(config, recipients, texts) as channels,
-            startup.ready(config, _checks(config, engine, all_partners)) as servers,
+            startup.ready(config, _checks(config, engine, missing)) as servers,
         ):
             await _serve(config, engine, all_partners, FeedbackComposer(recipients, texts, channels), servers)
     finally:
         await engine.dispose()
 
 
-def _checks(config: Settings, engine: AsyncEngine, all_partners: partners.Partners) -> startup.Checks:
-    missing = partners.unaddressed(all_partners, mesh=config.mesh_url is not None)
+def _checks(config: Settings, engine: AsyncEngine, missing: Sequence[partners.UnaddressedChannel]) -> startup.Checks:
     own_topics = [topic for topic in declared([]) if topic.name in (CASE_EVENT, FEEDBACK_EVENT)]
     return {
         "database": (
             partial(startup.check_database, config.database, store.SCHEMA),
-            partial(_name_unaddressed, engine, missing),
+            partial(_store_unaddressed, engine, missing),
         ),
         "kafka": (partial(broker.check_topics, config.kafka, own_topics, replication=config.replication),),
     }
@@ -97,19 +99,15 @@ async def _serve(
     listener = broker.create(config, name="notifier")
     positions = Positions(engine, store.SCHEMA)
     consumer = broker.subscribe(listener, [CASE_EVENT], group=GROUP, receive=receiver.receive, positions=positions)
-    backlog_monitor = _backlog_monitor(config)
+    monitor = _backlog_monitor(config)
     loops = [relay.loop(), delivery.loop(), *consumer.loops()]
-    watchdog = Watchdog(backlog_monitor, loops, seconds=config.stall_seconds)
+    watchdog = Watchdog(monitor, loops, seconds=config.stall_seconds)
     log.info("notifier_starting", channels=sorted(composer.channels))
     expiry.watch(expiry.of_feedback_tokens(all_partners.feedback_token_files()))
-
-    def missing() -> list[str]:
-        return [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()]
-
-    routes = health.routes(engine, store.SCHEMA, missing, with_metrics=config.metrics_port is None)
-    servers.show(
-        application(engine, all_partners, routes), Starlette(routes=health.routes(engine, store.SCHEMA, missing))
-    )
+    conditions = (monitor.unmet_conditions, consumer.unmet_conditions)
+    routes = partial(health.routes, engine, store.SCHEMA, lambda: [lack for unmet in conditions for lack in unmet()])
+    pages = application(engine, all_partners, routes(with_metrics=config.metrics_port is None))
+    servers.show(pages, Starlette(routes=routes()))
     work = (delivery.run(), relay.run(), watchdog.run(), resubmit.run_resubmitter(receiver.release), servers.run())
     await broker.run(listener, *work, stopped=servers.stopped())
 
@@ -129,10 +127,7 @@ def _backlog_monitor(config: Settings) -> BacklogMonitor:
     return BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=[CASE_EVENT], query=measure)
 
 
-async def _name_unaddressed(engine: AsyncEngine, missing: Sequence[partners.UnaddressedChannel]) -> None:
-    """Log each partner whose feedback waits because its channel has no address or settings, and store the list."""
-    for one in missing:
-        log.warning("partner_unaddressed", partner=one.partner, channel=one.channel, reason=one.reason)
+async def _store_unaddressed(engine: AsyncEngine, missing: Sequence[partners.UnaddressedChannel]) -> None:
     async with engine.begin() as tx:
         await circuits.replace_unaddressed(tx, missing)
 

@@ -169,6 +169,8 @@ class Deliverer:
             stated = restate(feedback, undelivered, self._texts) if lease.follows_failure else feedback
             rendered = self._channels[lease.conversation.channel].render(stated)
         except Exception as error:
+            if database.is_transient(error):
+                raise
             log.error("restatement_failed", feedback_id=feedback.id, reason=database.reason_class(error))
             return lease
         await leases.rewrite(tx, lease, stated, rendered)

@@ -242,7 +242,7 @@ class BacklogMonitor:
     async def _compare(self, lags: Mapping[TopicPartition, Lag]) -> None:
         """Store the position of each new partition, and gaps that two measurements in a row have shown."""
         known = self._positions.next
-        new = {one: lag.committed for one, lag in lags.items() if one not in known}
+        new = {one: min(lag.committed, lag.end) for one, lag in lags.items() if one not in known}
         found = (
             positions.find_gap(one, known[one], lag.group, lag.first, lag.end)
             for one, lag in lags.items()

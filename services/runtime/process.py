@@ -36,17 +36,10 @@ def run(service: str, main: Callable[[Settings], Coroutine[Any, Any, None]], *st
     """
     expected: tuple[type[Exception], ...] = (StartupError, *startup_errors)
     chosen = settings.load(service)
-    apply_limits()
-    logs.configure(service, chosen)
-    metrics.set_build_info(service)
-    for name, similar in settings.unknown():
-        log.warning("unknown_setting", name=name, similar=similar)
     try:
-        if chosen.traces is not None:
-            configure_tracing(service, chosen.traces)
-        _freeze_gc()
-        with contextlib.suppress(Stopped), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_watched(main, chosen))
+        _run(service, main, chosen)
+    except Stopped:
+        pass
     except Stalled:
         raise SystemExit(STALLED) from None
     except expected as error:
@@ -57,6 +50,19 @@ def run(service: str, main: Callable[[Settings], Coroutine[Any, Any, None]], *st
         raise SystemExit(1) from None
     finally:
         tracing.stop()
+
+
+def _run(service: str, main: Callable[[Settings], Coroutine[Any, Any, None]], chosen: Settings) -> None:
+    apply_limits()
+    logs.configure(service, chosen)
+    metrics.set_build_info(service)
+    for name, similar in settings.unknown():
+        log.warning("unknown_setting", name=name, similar=similar)
+    if chosen.traces is not None:
+        configure_tracing(service, chosen.traces)
+    _freeze_gc()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_watched(main, chosen))
 
 
 def configure_tracing(service: str, traces: str) -> None:
@@ -209,7 +215,7 @@ class HttpServers:
 
         one = server(answer, limits, keep_alive=self._chosen.keep_alive_seconds)
         one.app = self._waiting
-        one.linger = min(LINGER_SECONDS, self._chosen.stop_delay_seconds)
+        one.linger = linger_of(self._chosen)
         self._serving.append(asyncio.create_task(one.serve(sockets=[opened])))
         return one
 
@@ -228,6 +234,11 @@ _DROP_FIRST_PACKETS = (  # classic BPF on the TCP header: drop SYN without ACK (
     (0x06, 0, 0, 0),  # drop
     (0x06, 0, 0, 0xFFFFFFFF),  # pass
 )
+
+
+def linger_of(chosen: Settings) -> float:
+    """Return how long connections that have begun are accepted at the end, in seconds; 0 if the process stops without delay."""
+    return min(LINGER_SECONDS, chosen.stop_delay_seconds)
 
 
 async def accept_last(sockets: Iterable[socket.socket], seconds: float) -> None:

@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 HTTP_PORTS = {"intake": 8080, "router": 8081, "notifier": 8082}
 """The port of each service for HTTP if LIGHTBULB_HTTP_PORT is not set."""
 
-NOT_OF_SERVICES = ("DATA", "CACHE", "CONTAINERS", "HOSTILE", "TEST_LIMITS")
+NOT_OF_SERVICES = ("DATA", "CACHE", "CONTAINERS", "HOSTILE")
 """Further LIGHTBULB_ variables, which commands and tests read."""
 
 
@@ -199,10 +199,12 @@ def from_environment(name: str) -> str | None:
 
 def unknown() -> Iterator[tuple[str, str | None]]:
     """Yield each LIGHTBULB_ variable that nothing reads, with the most similar name that is read; never a value."""
-    known = [f"LIGHTBULB_{name.upper()}" for name in (*Settings.model_fields, *NOT_OF_SERVICES)]
-    for name in sorted(os.environ):
-        if name.upper().startswith("LIGHTBULB_") and name.upper() not in known:
-            yield name, next(iter(difflib.get_close_matches(name.upper(), known, 1)), None)
+    known = [*map(str.upper, Settings.model_fields), *NOT_OF_SERVICES]
+    for variable in sorted(os.environ):
+        prefix, _, name = variable.upper().partition("_")
+        if prefix == "LIGHTBULB" and name not in known:
+            similar = difflib.get_close_matches(name, known, 1)
+            yield variable, f"LIGHTBULB_{similar[0]}" if similar else None
 
 
 def load(service: str) -> Settings:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ from aiokafka import AIOKafkaConsumer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas import topics
-from services.intake import store
+from services.intake import limits, store
 from services.messaging import broker
 from services.runtime import database
 from tests.builders.bars import a_bars_message
@@ -71,6 +72,21 @@ async def test_a_database_that_refuses_for_a_moment_is_503_and_nothing_is_refuse
     assert (await intake.get("/health/ready")).status == 200, "the sessions were replaced"
     taken = await asyncio.gather(intake.bars(message), intake.form(form))
     assert [reply.status for reply in taken] == [200, 202]
+
+
+async def test_a_race_that_is_lost_in_every_attempt_is_503_and_refuses_nothing(
+    intake: InProcess, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def loses(*_: object) -> None:
+        attempts.append(1)
+        raise store.ConcurrentUpdate
+
+    attempts: list[int] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "keep_claims", loses)
+        assert (await intake.bars(a_bars_message())).status == 503
+    assert len(attempts) == limits.COMMIT_ATTEMPTS
+    assert await rows(engine, "select 1 from intake.message") == []
 
 
 async def test_a_commit_whose_answer_is_lost_is_503_and_the_retry_is_a_duplicate_with_the_reference(
@@ -167,6 +183,23 @@ async def _read(kafka: str, reference: str, number: int) -> list[tuple[int, str]
     finally:
         await consumer.stop()
     return found
+
+
+async def test_a_service_that_starts_before_its_database_waits_for_it(
+    with_kafka: Installation, processes: list[Processes]
+) -> None:
+    async with Wire(with_kafka.database) as wire:
+        await wire.cut()
+        one = Processes(replace(with_kafka, database=wire.url), 1)
+        processes.append(one)
+        async with asyncio.timeout(60):
+            while b"waiting_to_start" not in one.log.read_bytes():
+                await asyncio.sleep(0.05)
+        assert (await one.bars(a_bars_message())).status == 503
+        await wire.mend()
+        await one.until_ready()
+        assert (await one.bars(a_bars_message())).status == 200
+    assert "Traceback" not in one.log.read_text()
 
 
 async def test_a_service_with_another_secret_does_not_start(

@@ -9,11 +9,13 @@ import pytest
 import uvloop
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.local.embedded import ports_and_secrets
 from services.intake import limits
 from services.intake.mllp import access as mllp_access
 from services.runtime import database, metrics
 from services.runtime.expiry import Expiring
 from services.runtime.process import CannotListen
+from services.runtime.settings import FileRefused
 from tests.builders.hl7v2 import a_ref_i12
 from tests.intake.certificates import Keys
 from tests.intake.fake_hl7_engine import Engine, Wards, acknowledged, framed
@@ -104,7 +106,7 @@ async def test_a_message_in_flight_is_answered_at_a_stop(wards: Wards, engine: A
 def test_missing_settings_are_named(
     installation: Installation, engine: AsyncEngine, keys: Keys, tmp_path: Path
 ) -> None:
-    (tmp_path / "broken.pem").write_text("not PEM")
+    ports_and_secrets.write(tmp_path / "broken.pem", "not PEM")
     for lacks in keys.settings:
         assert "LIGHTBULB_MLLP_TLS_PORT requires" in _said(installation, engine, {**keys.settings, lacks: None})
         for file in (tmp_path / "broken.pem", tmp_path / "absent.pem"):
@@ -113,6 +115,6 @@ def test_missing_settings_are_named(
 
 def _said(installation: Installation, engine: AsyncEngine, settings: dict[str, Path | None]) -> str:
     """Why there is no listening with these settings."""
-    with pytest.raises(CannotListen) as refused:
+    with pytest.raises((CannotListen, FileRefused)) as refused:
         mllp_access.context(Wards(installation, engine, settings=settings).settings)
     return str(refused.value)

@@ -45,6 +45,8 @@ INTAKE = (
         )""",
     "create index message_of_reference on intake.message (reference, received_at) where reference is not null",
     "create index message_received on intake.message (received_at)",
+    "create index message_of_correlation on intake.message (correlation_id) where correlation_id is not null",
+    # `sender_reference`: the sender's own reference of the referral, as people write it, folded; for `lightbulb find`.
     """
         create table intake.referral (
             partner text not null,
@@ -62,8 +64,10 @@ INTAKE = (
             first_at timestamptz not null,
             last_at timestamptz not null,
             fields bytea,
+            sender_reference text,
             primary key (partner, referral_id)
         )""",
+    "create index referral_of_sender_reference on intake.referral (sender_reference) where sender_reference is not null",
     "create unique index referral_of_reference on intake.referral (reference, partner)",
     # Names by which a message finds its referral; `reference` is null for a transient name of several referrals.
     """
@@ -451,8 +455,11 @@ KEYS_SELECT_LITTLE = """
     end $$"""
 
 
+STATEMENTS = (*INTAKE, *ROUTER, *NOTIFIER, PRIMARY_KEYS_LAST, KEYS_SELECT_LITTLE)
+
+
 def upgrade() -> None:
-    for statement in (*INTAKE, *ROUTER, *NOTIFIER, PRIMARY_KEYS_LAST, KEYS_SELECT_LITTLE):
+    for statement in STATEMENTS:
         op.execute(statement)
 
 

@@ -1,0 +1,268 @@
+"""Compare PostgreSQL with what Kafka still holds, after either was restored from an older copy or lost, and repair both.
+
+If PostgreSQL is older: what intake holds of referrals is rebuilt from their events, the router applies again what it had applied, the
+notifier reads its case events again, and feedback that was told is marked as told. If Kafka is older: what its readers, or hubs' topics,
+lack is published again from the outboxes. Repeating it is harmless: each step looks for what is missing.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.operations import republish
+from infra.operations.audit_log import Operator, record_action
+from infra.operations.reconcile import intake, kafka, notifier, router
+from infra.operations.reconcile.kafka import BATCH, KafkaTopics, KeptRecord, Report
+from infra.operations.reconcile.notifier import Told
+from infra.operations.reconcile.router import Evidence
+from infra.operations.republish import EventStream, OutboxEvent
+from schemas.topics import CASE_EVENT, FEEDBACK_EVENT, REFERRAL_EVENT, declared, hub_case, hub_command
+from services.reference import directory as directories
+from services.reference.directory import Directory
+from services.router import directory_versions
+from services.runtime.database import SERVICE_ROLES
+
+GROUPS = ("router", "notifier")
+
+MARGIN = timedelta(days=1)
+"""Events that are nearly as old as a topic's retention are not missed on it."""
+
+
+class ServicesRun(Exception):
+    """Something has to be taken in, and services run; the text names them."""
+
+
+@dataclass(slots=True)
+class Missing:
+    """What Kafka has and PostgreSQL lacks, and the other way round."""
+
+    referrals: list[KeptRecord] = field(default_factory=list)
+    """Events of intake that its outbox lacks."""
+
+    inputs: list[KeptRecord] = field(default_factory=list)
+    """What the router had read and its database lacks."""
+
+    case_events: list[KeptRecord] = field(default_factory=list)
+    """What the notifier had read and its database lacks."""
+
+    told: Told = field(default_factory=dict)
+    """Outcomes of feedback that the database lacks."""
+
+    on_kafka: dict[str, set[str]] = field(default_factory=dict)
+    """Ids of the events on each topic."""
+
+    to_publish: dict[EventStream, list[OutboxEvent]] = field(default_factory=dict)
+    """Events that their reader or hub lacks."""
+
+    @property
+    def must_be_taken_in(self) -> bool:
+        return bool(self.referrals or self.inputs or self.case_events or self.told)
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileSummary:
+    """What was missing, and was repaired unless it is a dry run: numbers of events.
+
+    `differing`: events that the router decided otherwise than those that Kafka has. `without_documents`: references of referrals whose
+    documents are lost.
+    """
+
+    referral_events: int = 0
+    router_inputs: int = 0
+    case_events: int = 0
+    feedback_told: int = 0
+    published_again: Mapping[str, int] = field(default_factory=dict)
+    gaps_resolved: int = 0
+    differing: int = 0
+    without_documents: Sequence[str] = ()
+
+    def is_left(self, dry_run: bool) -> bool:
+        """Return whether something is missing that was not repaired."""
+        counts = (self.referral_events, self.router_inputs, self.case_events, self.feedback_told)
+        missing = any(counts) or any(self.published_again.values())
+        return bool(self.differing or self.without_documents or (dry_run and missing))
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What reconcile works on."""
+
+    engine: AsyncEngine
+    kafka: KafkaTopics
+    directory: Directory
+    folder: Path
+    report: Report
+
+    @property
+    def hubs(self) -> list[str]:
+        return [hub.id for hub in self.directory.hubs]
+
+
+async def run(
+    engine: AsyncEngine, bootstrap: str, folder: Path, by: Operator, *, dry_run: bool, report: Report = lambda *_: None
+) -> ReconcileSummary:
+    """Compare, and repair unless it is a dry run. Raise ServicesRun if something has to be taken in while services run."""
+    async with kafka.opened(bootstrap) as topics:
+        on = Installation(engine, topics, directories.load(folder), folder, report)
+        found = await _compare(on)
+        if dry_run:
+            await _find_unpublished(on, found)
+            return _summary(found)
+        if found.must_be_taken_in:
+            await _require_stopped(on)
+        async with engine.begin() as tx:
+            await record_action(tx, "router", "reconcile", by, {"taken_in": _counts(found)})
+        return await _repair(on, found)
+
+
+def _counts(found: Missing) -> dict[str, int]:
+    return {
+        "referral_events": len(found.referrals),
+        "router_inputs": len(found.inputs),
+        "case_events": len(found.case_events),
+        "feedback_told": len(found.told),
+    }
+
+
+def _summary(found: Missing, resolved: int = 0, differing: int = 0, documents: Sequence[str] = ()) -> ReconcileSummary:
+    again = {stream.topic: len(rows) for stream, rows in found.to_publish.items() if rows}
+    return ReconcileSummary(
+        **_counts(found),
+        published_again=again,
+        gaps_resolved=resolved,
+        differing=differing,
+        without_documents=documents,
+    )
+
+
+async def _require_stopped(on: Installation) -> None:
+    async with on.engine.connect() as tx:
+        roles = await tx.scalars(
+            text("""select distinct usename::text from pg_stat_activity
+                    where datname = current_database() and usename = any(cast(:roles as text[]))"""),
+            {"roles": list(SERVICE_ROLES.values())},
+        )
+        running = {name for name, role in SERVICE_ROLES.items() if role in set(roles)}
+    running |= set(await on.kafka.with_members(GROUPS))
+    if running:
+        raise ServicesRun(
+            f"Stop all services first: {', '.join(sorted(running))} run, and what Kafka has and the database lacks can only be"
+            " taken in while they do not. Nothing was changed."
+        )
+
+
+# ---- compare --------------------------------------------------------------------------------------------------------
+
+
+async def _compare(on: Installation) -> Missing:
+    found = Missing()
+    await _compare_inputs(on, found)
+    read = await on.kafka.committed("notifier")
+    async for records in on.kafka.read([CASE_EVENT], on.report):
+        _note(found, records)
+        before = [one for one in records if one.record.offset < read.get(one.partition, math.inf)]
+        found.case_events += await notifier.missing(on.engine, before)
+    async for records in on.kafka.read([FEEDBACK_EVENT], on.report):
+        found.told |= await notifier.unknown(on.engine, notifier.outcomes(records))
+    for hub in on.hubs:
+        async for records in on.kafka.read([hub_case(hub)], on.report):
+            _note(found, records)
+    return found
+
+
+async def _compare_inputs(on: Installation, found: Missing) -> None:
+    """Find what intake and the router lack. What a group has not read yet, it will read; one without positions has lost them."""
+    read = await on.kafka.committed("router")
+    async for records in on.kafka.read([REFERRAL_EVENT, *map(hub_command, on.hubs)], on.report):
+        referrals = [one for one in records if one.record.topic == REFERRAL_EVENT]
+        _note(found, referrals)
+        found.referrals += await intake.missing(on.engine, intake.of_intake(referrals))
+        before = [one for one in records if one.record.offset < read.get(one.partition, math.inf)]
+        found.inputs += await router.missing(on.engine, before)
+
+
+def _note(found: Missing, records: Sequence[KeptRecord]) -> None:
+    for one in records:
+        found.on_kafka.setdefault(one.record.topic, set()).add(one.header("ce_id"))
+
+
+async def _find_unpublished(on: Installation, found: Missing) -> None:
+    """Find events of the outboxes that neither their reader nor Kafka has, or that a hub's topic lacks."""
+    for topic in (REFERRAL_EVENT, CASE_EVENT):
+        for stream in republish.streams(topic):
+            await _find(on, found, stream, republish.EARLIEST)
+    kept = {one.name: timedelta(milliseconds=one.retention_ms) - MARGIN for one in declared(on.hubs)}
+    for hub in map(hub_case, on.hubs):
+        await _find(on, found, republish.streams(hub)[0], datetime.now(UTC) - kept[hub])
+
+
+async def _find(on: Installation, found: Missing, stream: EventStream, since: datetime) -> None:
+    kept = found.on_kafka.get(stream.topic, set())
+    rows = republish.find(on.engine, stream, since, unread=True, report=on.report)
+    found.to_publish[stream] = [row async for row in rows if row.event_id not in kept]
+
+
+# ---- repair ---------------------------------------------------------------------------------------------------------
+
+
+async def _repair(on: Installation, found: Missing) -> ReconcileSummary:
+    documents: list[str] = []
+    for part in _parts(found.referrals):
+        documents += await intake.rebuild(on.engine, part)
+        on.report("referral events taken in", len(part))
+    differing = await _apply_inputs(on, found)
+    for told in _told_parts(found.told):
+        await notifier.settle(on.engine, told)
+    await _set_positions(on, found)
+    await _find_unpublished(on, found)
+    for stream, rows in found.to_publish.items():
+        await republish.copy(on.engine, stream, rows)
+    commands = [hub_command(hub) for hub in on.hubs]
+    resolved = await republish.resolve(on.engine, [REFERRAL_EVENT, CASE_EVENT, *commands])
+    return _summary(found, resolved, differing, sorted(set(documents)))
+
+
+def _parts(records: Sequence[KeptRecord]) -> list[Sequence[KeptRecord]]:
+    return [records[at : at + BATCH] for at in range(0, len(records), BATCH)]
+
+
+def _told_parts(told: Told) -> list[Told]:
+    items = list(told.items())
+    return [dict(items[at : at + BATCH]) for at in range(0, len(items), BATCH)]
+
+
+async def _apply_inputs(on: Installation, found: Missing) -> int:
+    """Let the router's code apply what it had applied. Return how many of its events differ from those on Kafka."""
+    if not found.inputs:
+        return 0
+    await directory_versions.store_directory(on.engine, on.folder, on.directory.version)
+    evidence = Evidence(frozenset(one.key for one in found.inputs))
+    async for records in on.kafka.read([CASE_EVENT], on.report):
+        evidence.add(records)
+    for hub in on.hubs:
+        async for records in on.kafka.read([hub_case(hub)], on.report):
+            evidence.add(records)
+    await router.apply(on.engine, on.directory, router.in_order(found.inputs, evidence), on.report)
+    return await router.mark_published(on.engine, evidence.values)
+
+
+async def _set_positions(on: Installation, found: Missing) -> None:
+    """Let the notifier read again from the first event that it lacks, and both go on from where Kafka says that they were."""
+    back = notifier.earliest(found.case_events)
+    if back:
+        await on.kafka.commit("notifier", back)
+    topics = {"router": [REFERRAL_EVENT, *map(hub_command, on.hubs)], "notifier": [CASE_EVENT]}
+    for group, of in topics.items():
+        ends, read = await on.kafka.ends(of), await on.kafka.committed(group)
+        at = {
+            one: min(offset, ends[one])
+            for one, offset in (read | (back if group == "notifier" else {})).items()
+            if one in ends
+        }
+        if not await on.kafka.with_members([group]):
+            await notifier.set_positions(on.engine, group, at)

@@ -1,0 +1,162 @@
+"""Rebuild what intake holds of a referral from its events: what the next message of that referral needs.
+
+What events do not have is not rebuilt: the bytes of messages and answers, refused messages, files of councils, and documents.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.operations.reconcile.kafka import KeptRecord
+from schemas.events import REFERRAL_EVENTS, AcceptedReferral, Event, IntakeState, ReferralReceived, ReferralUpdated
+from services.messaging import outbox
+from services.messaging.cloudevents import Undecodable, decode
+from services.runtime.database import Transaction
+
+SOURCE = b"/lightbulb/intake"
+
+
+def of_intake(records: Iterable[KeptRecord]) -> list[KeptRecord]:
+    """Return the records that intake published."""
+    return [one for one in records if ("ce_source", SOURCE) in one.record.headers]
+
+
+async def missing(engine: AsyncEngine, records: Sequence[KeptRecord]) -> list[KeptRecord]:
+    """Return the events that intake's outbox lacks."""
+    async with engine.connect() as tx:
+        places = await tx.scalars(text(_MISSING), _keys_and_ids(records))
+        return [records[place - 1] for place in places]
+
+
+_MISSING = """
+    select place from unnest(cast(:keys as text[]), cast(:ids as text[])) with ordinality as given (key, id, place)
+    where not exists (
+        select from intake.outbox where person_key = given.key and target = 'referral.event' and headers::jsonb ->> 'ce_id' = given.id)
+    order by place"""
+
+
+def _keys_and_ids(records: Sequence[KeptRecord]) -> dict[str, list[str]]:
+    return {"keys": [one.key for one in records], "ids": [one.header("ce_id") for one in records]}
+
+
+async def rebuild(engine: AsyncEngine, records: Sequence[KeptRecord]) -> list[str]:
+    """Store these events as published, and what intake held after them. Return the references whose documents are missing."""
+    events = [event for one in records if (event := _event(one)) is not None]
+    async with engine.begin() as tx:
+        await tx.execute(text(_OUTBOX), _outbox_columns(records))
+        incomplete = await _without_documents(tx, events)
+        for event in events:
+            await _store(tx, event, is_complete=_data(event).reference not in incomplete)  # type: ignore[attr-defined]  # of every event of intake
+    return sorted(incomplete)
+
+
+def _event(one: KeptRecord) -> Event | None:
+    try:
+        event = decode(one.record, REFERRAL_EVENTS)
+    except Undecodable:
+        return None
+    return event if isinstance(event.data, AcceptedReferral) and event.data.intake is not None else None
+
+
+_OUTBOX = """
+    insert into intake.outbox (shard, person_key, target, headers, value, created_at, published_at)
+    select shard, person_key, 'referral.event', headers, value, at, at
+    from unnest(cast(:shards as smallint[]), cast(:keys as text[]), cast(:headers as text[]), cast(:values as bytea[]),
+                cast(:times as timestamptz[])) with ordinality as kept (shard, person_key, headers, value, at, place)
+    order by place"""
+
+
+def _outbox_columns(records: Sequence[KeptRecord]) -> dict[str, list[Any]]:
+    return {
+        "shards": [outbox.shard_of(one.key) for one in records],
+        "keys": [one.key for one in records],
+        "headers": [json.dumps({name: value.decode() for name, value in one.record.headers}) for one in records],
+        "values": [one.record.value for one in records],
+        "times": [datetime.fromtimestamp(one.at, UTC) for one in records],
+    }
+
+
+async def _without_documents(tx: Transaction, events: Sequence[Event]) -> set[str]:
+    """Return the references of which a document is not stored."""
+    documents = {
+        document.reference: event.data.reference
+        for event in events
+        if isinstance(event.data, ReferralReceived | ReferralUpdated)
+        for document in event.data.referral.attachments
+    }
+    stored = await tx.scalars(
+        text("select reference from intake.attachment where reference = any(cast(:named as text[]))"),
+        {"named": list(documents)},
+    )
+    return {str(documents[one]) for one in documents.keys() - set(stored)}
+
+
+async def _store(tx: Transaction, event: Event, *, is_complete: bool) -> None:
+    """Store what intake held after an event; a document that is missing is taken again, because its message counts as changed."""
+    state = _data(event).intake
+    assert state is not None
+    values = _values(event, state)
+    if not is_complete and state.first_intent != "new":
+        values["content_hash"] = ""
+    await tx.execute(text(_REFERRAL), values)
+    await tx.execute(text(_NAMES), values)
+    if is_complete:
+        await tx.execute(text(_MESSAGE_KEYS), values)
+    if state.visit_keys is not None:
+        await tx.execute(text(_FORGET_VISIT_KEYS), values)
+        await tx.execute(text(_VISIT_KEYS), values)
+
+
+def _data(event: Event) -> AcceptedReferral:
+    assert isinstance(event.data, AcceptedReferral)
+    return event.data
+
+
+def _values(event: Event, state: IntakeState) -> dict[str, Any]:
+    data: Any = event.data
+    return {
+        **state.model_dump(exclude={"names", "message_ids", "visit_keys"}),
+        "reference": data.reference,
+        "version": data.version,
+        "person_key": event.person_key,
+        "at": event.time,
+        "message_id": UUID(event.causation_id) if event.causation_id else None,
+        "names": list(state.names),
+        "message_ids": list(state.message_ids),
+        "visit_keys": list(state.visit_keys or ()),
+    }
+
+
+_REFERRAL = """
+    insert into intake.referral as known (partner, referral_id, reference, person_key, version, first_intent, content_hash, subject,
+        cancelled, first_sent_at, sent_at, first_at, last_at, fields)
+    values (:partner, :referral_id, :reference, :person_key, :version, :first_intent, :content_hash, :subject, :cancelled,
+        :first_sent_at, :sent_at, :at, :at, decode(:fields, 'base64'))
+    on conflict (partner, referral_id) do update set person_key = excluded.person_key, version = excluded.version,
+        first_intent = excluded.first_intent, content_hash = excluded.content_hash, subject = excluded.subject,
+        cancelled = excluded.cancelled, first_sent_at = excluded.first_sent_at, sent_at = excluded.sent_at, message_id = null,
+        last_at = excluded.last_at, fields = excluded.fields
+    where known.version < excluded.version"""
+
+# A transient name of two referrals finds neither.
+_NAMES = """
+    insert into intake.referral_name as known (partner, name, reference)
+    select :partner, name, :reference from unnest(cast(:names as text[])) as given (name)
+    on conflict (partner, name) do update set reference = null
+    where known.reference <> excluded.reference and known.name ~ '^[^:]*/(location|entry):'"""
+
+_MESSAGE_KEYS = """
+    insert into intake.message_key (partner, key, content_hash, reference, message_id)
+    select :partner, key, :message_hash, :reference, :message_id from unnest(cast(:message_ids as text[])) as given (key)
+    on conflict do nothing"""
+
+_FORGET_VISIT_KEYS = "delete from intake.visit_key where partner = :partner and reference = :reference"
+
+_VISIT_KEYS = """
+    insert into intake.visit_key (partner, key, reference)
+    select :partner, key, :reference from unnest(cast(:visit_keys as text[])) as given (key) on conflict do nothing"""

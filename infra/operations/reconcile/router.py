@@ -1,0 +1,165 @@
+"""Apply inputs that the router's database lacks, as they were applied before: in the same order and batches, and at the same time.
+
+Kafka orders the records of a partition, not those of several topics. What was decided before says more: events of a case carry the
+sequence of their person key, and name the input that caused them. So a hub's command is decided again after the referral that it is
+about, and gives events with the same ids, numbers and bytes.
+"""
+
+import hashlib
+import itertools
+import math
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.operations.reconcile.kafka import BATCH, KeptRecord, Report
+from services.messaging import dead_letters
+from services.reference.directory import Directory
+from services.router import store
+from services.router.consumer import Batches, read_record
+from services.router.store import SCHEMA, Input
+
+Rank = tuple[float, float, float]
+"""Order of the inputs of a person key: the sequence of what it caused; 1 after the event with that sequence; the offset."""
+
+
+async def missing(engine: AsyncEngine, records: Sequence[KeptRecord]) -> list[KeptRecord]:
+    """Return the records that the router neither applied nor stored as dead letters."""
+    read = [(one, read_record(one.record)) for one in records]
+    async with engine.connect() as tx:
+        applied = await store.applied(tx, [of for _, of in read if isinstance(of, Input)])
+        keyed = [(of.person_key, one.record) for one, of in read]
+        status = await dead_letters.status_of(tx, SCHEMA, [], keyed)
+        known = set(await tx.scalars(text(_DEAD_LETTERS), _places(records)))
+    return [
+        one
+        for place, (one, of) in enumerate(read, start=1)
+        if not (isinstance(of, Input) and of.identity in applied)
+        and not status.is_closed(of.person_key, one.record)
+        and place not in known
+    ]
+
+
+_DEAD_LETTERS = """
+    select place from unnest(cast(:topics as text[]), cast(:partitions as integer[]), cast(:offsets as bigint[]), cast(:contents as text[]))
+        with ordinality as given (topic, partition, "offset", content, place)
+    join router.dead_letter as held using (topic, partition, "offset", content) where held.resolved_at is null"""
+
+
+def _places(records: Sequence[KeptRecord]) -> dict[str, list[object]]:
+    return {
+        "topics": [one.record.topic for one in records],
+        "partitions": [one.record.partition for one in records],
+        "offsets": [one.record.offset for one in records],
+        "contents": [hashlib.sha256(one.record.value).hexdigest() for one in records],
+    }
+
+
+@dataclass(slots=True)
+class Evidence:
+    """When and in which order inputs of some person keys were decided, by what they caused, and the bytes of that."""
+
+    keys: frozenset[str]
+    decided: dict[tuple[str, str], tuple[Rank, datetime]] = field(default_factory=dict)
+    values: dict[tuple[str, str], int] = field(default_factory=dict)
+    _last: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def add(self, records: Sequence[KeptRecord]) -> None:
+        """Add events of `case.event` or of hubs' topics, in the order of each partition."""
+        for one in records:
+            if one.key in self.keys:
+                self._add(one)
+
+    def _add(self, one: KeptRecord) -> None:
+        place, sequence = (one.key, one.record.topic), one.header("ce_sequence")
+        last = self._last[place] = max(float(sequence or 0), self._last.get(place, 0.0))
+        self.values.setdefault((one.record.topic, one.header("ce_id")), zlib.crc32(one.record.value))
+        rank = (float(sequence), 0.0, 0.0) if sequence else (last, 1.0, float(one.record.offset))
+        cause = (one.key, one.header("ce_causationid"))
+        known = self.decided.get(cause)
+        if known is None or rank < known[0]:
+            self.decided[cause] = rank, datetime.fromisoformat(one.header("ce_time"))
+
+
+def in_order(inputs: Sequence[KeptRecord], evidence: Evidence) -> list[tuple[datetime, list[KeptRecord]]]:
+    """Return the batches in which these inputs are applied, each with its time."""
+    by_key: defaultdict[str, list[KeptRecord]] = defaultdict(list)
+    for one in inputs:
+        by_key[read_record(one.record).person_key].append(one)
+    timed = [pair for key, records in by_key.items() for pair in _of_key(key, records, evidence.decided)]
+    timed.sort(key=lambda pair: pair[0])
+    return [
+        (at, list(part))
+        for at, pairs in itertools.groupby(timed, key=lambda pair: pair[0])
+        for part in _parts([one for _, one in pairs])
+    ]
+
+
+def _parts(records: Sequence[KeptRecord]) -> Iterator[Sequence[KeptRecord]]:
+    return (records[at : at + BATCH] for at in range(0, len(records), BATCH))
+
+
+def _of_key(
+    key: str, records: Sequence[KeptRecord], decided: Mapping[tuple[str, str], tuple[Rank, datetime]]
+) -> Iterator[tuple[datetime, KeptRecord]]:
+    """Yield the inputs of a person key in order, with times that do not go back."""
+    ranked = _ranked(key, records, {cause: rank for cause, (rank, _) in decided.items()})
+    latest = datetime.min.replace(tzinfo=UTC)
+    for one in ranked:
+        known = decided.get((key, one.header("ce_id")))
+        latest = max(latest, known[1] if known else datetime.fromtimestamp(one.at, UTC))
+        yield latest, one
+
+
+def _ranked(key: str, records: Sequence[KeptRecord], ranks: Mapping[tuple[str, str], Rank]) -> list[KeptRecord]:
+    """Return the inputs of a person key in order: one that caused nothing follows the one before it in its partition."""
+    placed: list[tuple[Rank, float, int, KeptRecord]] = []
+    last: dict[object, Rank] = {}
+    for one in sorted(records, key=lambda one: (one.record.topic, one.record.partition, one.record.offset)):
+        rank = ranks.get((key, one.header("ce_id")))
+        if rank is None:
+            before = last.get(one.partition, (math.inf, 0.0, 0.0))
+            rank = (before[0], max(before[1], 0.5), before[2])
+        last[one.partition] = rank
+        placed.append((rank, one.at, one.record.offset, one))
+    return [one for *_, one in sorted(placed, key=lambda each: each[:3])]
+
+
+async def apply(
+    engine: AsyncEngine, directory: Directory, batches: Sequence[tuple[datetime, Sequence[KeptRecord]]], report: Report
+) -> None:
+    """Apply these inputs with the router's own code, each batch at its time."""
+    done = 0
+    for at, records in batches:
+        await Batches(engine, directory, clock=lambda at=at: at).receive([one.record for one in records])  # type: ignore[misc]  # a lambda's default
+        done += len(records)
+        report("applied by the router", done)
+
+
+async def mark_published(engine: AsyncEngine, values: Mapping[tuple[str, str], int]) -> int:
+    """Mark the rows of the outbox that Kafka has as published. Return how many differ from what Kafka has."""
+    differing = 0
+    async with engine.begin() as tx:
+        rows = await tx.execute(text(_UNPUBLISHED))
+        found = [(row, values.get((row.target, row.event_id))) for row in rows]
+        known = [(row, crc) for row, crc in found if crc is not None]
+        differing = sum(zlib.crc32(row.value) != crc for row, crc in known)
+        await tx.execute(
+            text(_MARK), {"keys": [row.person_key for row, _ in known], "ids": [row.id for row, _ in known]}
+        )
+    return differing
+
+
+_UNPUBLISHED = """
+    select person_key, id, target, headers::jsonb ->> 'ce_id' as event_id, value from router.outbox
+    where published_at is null and republished_from is null"""
+
+_MARK = """
+    update router.outbox as outbox set published_at = clock_timestamp()
+    from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as sent (person_key, id)
+    where outbox.person_key = sent.person_key and outbox.id = sent.id"""
