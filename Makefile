@@ -96,7 +96,7 @@ clean: ## Remove the virtual environment, caches and fetched jars; keep data fol
 # put the project on the path: nothing is built, so the setup is the same for every Python version.
 SUITS := -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
 
-COMMAND := import sys; sys.argv[0] = \047lightbulb\047; from infra.cli.main import main; main()
+COMMAND := import sys; sys.argv[0] = \047lightbulb\047; from infra.__main__ import main; main()
 
 $(READY): requirements.lock pyproject.toml infra/local/embedded/jgo.lock.toml
 	@for name in .venv/bin/python python3.13 python3.12 python3.11 python3; do \

@@ -154,7 +154,7 @@ class Intervention(Immutable):
     service: ServiceCode = Field(description="Service: a code of the Lightbulb service catalogue")
     action: ShortText = Field(description="What was done, in the hub's reviewed texts, such as 'grab rails fitted'")
     provider: ShortText = Field(description="Who did it")
-    on: date = Field(description="Date when it was done")
+    on: date = Field(description="Date when it was done; not after today in England")
     category: Literal["A", "B", "C"] | None = Field(None, description="DFG category, for a disabled facilities grant")
 
 
@@ -165,7 +165,7 @@ class DfgStep(Immutable):
     """One stage of a disabled facilities grant, reached on a day."""
 
     stage: DfgStage = Field(description="Stage of the grant")
-    on: date = Field(description="Date when it was reached")
+    on: date = Field(description="Date when it was reached; not after today in England")
     category: Literal["A", "B", "C"] | None = Field(None, description="DFG category, if decided")
 
 
@@ -174,6 +174,13 @@ class Ended(Immutable):
 
     reference: Reference = Field(description="Referral")
     needs: tuple[ServiceCode, ...] = Field(min_length=1, description="Needs that end")
+
+
+class EndedNeed(Immutable):
+    """A need that has ended, and how."""
+
+    service: ServiceCode = Field(description="Need")
+    status: CaseStatus = Field(description="How it ended: completed, rejected or cancelled")
 
 
 class CasePosition(Immutable):

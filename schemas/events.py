@@ -16,6 +16,7 @@ from schemas.case import (
     CasePosition,
     DfgStep,
     Ended,
+    EndedNeed,
     EndReason,
     Finding,
     HoldReason,
@@ -178,6 +179,9 @@ class ReferralContext(Immutable):
     feedback_consent: Consent = Field(description="Consent to inform the referrer of what was found and done")
     needs: tuple[ServiceCode, ...] = Field((), description="Needs that it names")
     open_needs: tuple[ServiceCode, ...] = Field((), description="Needs that are still open after this event")
+    ended_needs: tuple[EndedNeed, ...] = Field(
+        (), exclude_if=not_, description="Needs that have ended, those of this event included"
+    )
     home_hub: HubId | None = Field(None, description="Home hub of the referral: feedback gives its public contact")
     reasons: tuple[RoutingReason, ...] = Field(
         (), description="Why that home hub, by this referral alone: never because of a stay or another referral"
@@ -426,6 +430,7 @@ class CommandRefused(EventData):
         "unknown-hub",
         "unknown-field",
         "unknown-service",
+        "future-date",
     ] = Field(description="Reason")
     explanation: ShortText = Field(description="Explanation, without personal data")
     places: tuple[ShortText, ...] = Field(
@@ -531,7 +536,9 @@ class Record(Command):
     TYPE = "uk.lightbulb.case.record.v1"
     interventions: tuple[Intervention, ...] = Field((), description="Interventions")
     dfg: DfgStep | None = Field(None, description="A step of a disabled facilities grant")
-    no_contact_on: date | None = Field(None, description="Date of an attempt that did not reach the person")
+    no_contact_on: date | None = Field(
+        None, description="Date of an attempt that did not reach the person; not after today in England"
+    )
 
 
 class Complete(Command):

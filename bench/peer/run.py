@@ -100,6 +100,7 @@ def settings(files: PeerFiles, benchmark: Benchmark, *, http_port: int, metrics_
         http_host=ports_and_secrets.HOST,
         http_port=http_port,
         metrics_port=metrics_port,
+        stop_delay_seconds=0,
     )
 
 

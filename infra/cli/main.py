@@ -2,33 +2,55 @@
 
 import asyncio
 import contextlib
+import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
+from infra.cli import find_command
+from infra.cli.feedback import feedback_commands
 from infra.cli.person import person_commands
 from infra.cli.quarantine import quarantine_commands
 from infra.cli.reconcile import reconcile
 from infra.cli.replay import replay_commands, republish
+from infra.cli.status import status
 from infra.cli.terminal import (
     DEFAULT_DATA,
+    DIRECTORY,
     CommandError,
     Data,
+    Directory,
     addresses,
     console,
     database_of,
+    defect,
+    directory_of,
     error_console,
     kafka_of,
     translate_connection_errors,
 )
-from services.runtime.settings import CHECKOUT
+from schemas.dates import in_england
+from services.reference.yaml_files import ConfigIssue
+from services.runtime import metrics
+
+
+class _Commands(TyperGroup):
+    """All commands: each raises CommandError for what comes from outside."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with translate_connection_errors():
+            return super().invoke(ctx)
+
 
 app = typer.Typer(
+    cls=_Commands,
     help="The referral hub of Lightbulb: run it, send messages to it, and trace a referral.",
     no_args_is_help=True,
     add_completion=False,
@@ -37,11 +59,36 @@ app = typer.Typer(
 )
 directory_commands = typer.Typer(help="The reviewed data of infra/reference_data.", no_args_is_help=True)
 app.add_typer(directory_commands, name="directory")
+app.add_typer(feedback_commands, name="feedback")
 app.add_typer(person_commands, name="person")
 app.add_typer(quarantine_commands, name="quarantine")
 app.add_typer(replay_commands, name="replay")
 app.command()(republish)
 app.command()(reconcile)
+app.command(help=find_command.HELP)(find_command.find)
+app.command()(status)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"lightbulb {metrics.version()}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+Each = Annotated[int, typer.Option("--each", min=1, max=4, help="Processes of each service.")]
+Feedback = Annotated[
+    list[str] | None,
+    typer.Option("--feedback", metavar="ID=URL", help="FHIR endpoint for the feedback of a partner; repeatable."),
+]
 
 
 @app.command()
@@ -50,23 +97,37 @@ def up(
     ephemeral: Annotated[
         bool, typer.Option("--ephemeral", help="Use a temporary folder, and delete it at the end.")
     ] = False,
-    each: Annotated[int, typer.Option("--each", min=1, max=4, help="Processes of each service.")] = 1,
+    each: Each = 1,
     brokers: Annotated[int, typer.Option("--brokers", help="Kafka brokers: 1 or 3.")] = 1,
+    directory: Directory = None,
+    feedback: Feedback = None,
 ) -> None:
     """Run everything on this machine: PostgreSQL, Apache Kafka, MESH sandbox, intake, router, notifier.
 
-    Stops with Ctrl-C. Addresses and the demonstration partners' credentials are written to DIR/addresses.json.
+    Stops with Ctrl-C. What ends by itself is started again, and printed. Addresses and the demonstration partners'
+    credentials are written to DIR/addresses.json. DIR/deployment.yaml is completed: what you write there stays, and so does
+    an endpoint of --feedback. A port that another program uses is replaced, and printed.
 
-    Example:  lightbulb up --data ~/lightbulb
+    Example:  lightbulb up --data ~/lightbulb --feedback gp-alder-lane=http://127.0.0.1:8080/feedback
     """
     from infra.local import installation  # imports the embedded parts, which other commands do not need
     from infra.local import up as local_up
 
     if brokers not in (1, 3):
         raise typer.BadParameter("1 or 3", param_hint="--brokers")
+    urls = dict(map(_feedback_url, feedback or ()))
     folder = installation.temporary_folder() if ephemeral else data
+    plan = installation.Plan(folder, ephemeral, each, brokers, urls, directory or DIRECTORY)
     with _interruptible():
-        local_up.run(installation.Plan(folder, ephemeral=ephemeral, each=each, brokers=brokers), console)
+        local_up.run(plan, console)
+
+
+def _feedback_url(text: str) -> tuple[str, str]:
+    """Return the partner and the address in ID=URL."""
+    name, _, url = text.partition("=")
+    if not name or not re.fullmatch(r"https?://[^/\s]+(/\S*)?", url):
+        raise typer.BadParameter("expected ID=URL, such as gp-alder-lane=https://host/path", param_hint="--feedback")
+    return name, url
 
 
 @app.command()
@@ -134,87 +195,96 @@ def send(
 
 
 @app.command()
-def status(
-    data: Data = DEFAULT_DATA,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Show counts, consumer lag, what waits, and the oldest feedback that is not delivered.
-
-    Example: lightbulb status --json
-    """
-    from infra.operations import status as status_report
-
-    with translate_connection_errors():
-        position = asyncio.run(status_report.position(database_of(data), kafka_of(data)))
-    console.print_json(data=position) if as_json else console.print(status_report.table(position))
-
-
-@app.command()
 def trace(
     reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="Our reference, such as LB-7K3M-9Q2X-4TDW.")],
     data: Data = DEFAULT_DATA,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show one referral's path from the sender's message to the feedback, with times and reasons; no personal data.
+    """Show where one referral is now, what it waits for, and its path from the sender's message to the feedback; no personal data.
 
     Example: lightbulb trace LB-7K3M-9Q2X-4TDW
     """
     from infra.operations import trace as tracing
 
     with translate_connection_errors():
-        steps = asyncio.run(tracing.path(database_of(data), reference))
-    if not steps:
-        raise CommandError(f"Referral {reference} was not found. References look like LB-7K3M-9Q2X-4TDW.")
-    console.print_json(data=[step.as_dict() for step in steps]) if as_json else console.print(
-        tracing.table(reference, steps)
-    )
+        found = asyncio.run(tracing.path(database_of(data), reference))
+    if not found.steps:
+        raise CommandError(
+            f"Referral {reference} was not found. References look like LB-7K3M-9Q2X-4TDW. `lightbulb find` finds one by the"
+            " sender's own reference, an NHS number, a correlation id, a case, or a partner and a time."
+        )
+    console.print_json(data=found.as_dict()) if as_json else console.print(tracing.shown(found))
 
 
 @app.command()
 def migrate(
     data: Data = DEFAULT_DATA,
-    replication: Annotated[int, typer.Option(min=1, help="Replication factor of new topics.")] = 1,
+    replication: Annotated[int, typer.Option(min=1, help="Replication factor of the topics.")] = 1,
+    directory: Directory = None,
 ) -> None:
     """Create or update the database schema, the services' roles, the postcodes and the Kafka topics for this version.
 
-    Safe to repeat.
+    Safe to repeat. Ends with the checks that the services make when they start, and exits with 1 if one fails: an existing topic
+    is never changed.
 
-    Uses LIGHTBULB_DATABASE and LIGHTBULB_KAFKA if they are set, else the installation in --data.
+    Uses LIGHTBULB_DATABASE, LIGHTBULB_KAFKA and LIGHTBULB_DIRECTORY if they are set, else the installation in --data.
 
     Example: LIGHTBULB_DATABASE=postgresql+asyncpg://... LIGHTBULB_KAFKA=... lightbulb migrate --replication 3
     """
-    from infra.database.roles import RolesMissing
     from infra.local import installation
 
-    try:
-        installation.prepare(database_of(data), kafka_of(data), installation.DIRECTORY, replication=replication)
-    except RolesMissing as error:
-        raise CommandError(str(error)) from None
-    console.print("Database and topics are up to date.")
+    database, kafka, folder = database_of(data), kafka_of(data), directory_of(data, directory)
+    installation.prepare(database, kafka, folder, replication=replication)
+    names = asyncio.run(installation.check(database, kafka, folder, replication=replication))
+    console.print(f"Database and topics are up to date: {len(names)} topics, for the hubs of {folder}.", soft_wrap=True)
+
+
+CheckedFolder = Annotated[
+    Path, typer.Argument(metavar="DIR", envvar="LIGHTBULB_DIRECTORY", help="The folder to check.")
+]
+Deployment = Annotated[
+    Path | None,
+    typer.Option(
+        "--deployment", metavar="FILE", envvar="LIGHTBULB_DEPLOYMENT", help="Check this deployment.yaml with it."
+    ),
+]
 
 
 @directory_commands.command("check")
 def directory_check(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to check.")] = CHECKOUT
-    / "infra"
-    / "reference_data",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list of {file, line, place, what}.")] = False,
+    folder: CheckedFolder = DIRECTORY,
+    deployment: Deployment = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: a list of {file, line, place, what, fault}.")
+    ] = False,
 ) -> None:
     """Check hubs, services, partners, forms, councils' mappings and texts; print each fault with its file and line.
 
-    Example: lightbulb directory check
+    With --deployment also the partners that are named there, the files, and each channel that has no address. What has ended is
+    printed as a notice; exits with 1 for faults only.
+
+    Example: lightbulb directory check --deployment /etc/lightbulb/deployment.yaml
     """
     from infra.operations import directory_check as checking
 
-    issues = checking.find_issues(folder)
-    for issue in () if as_json else issues:
-        error_console.print(escape(str(issue)), highlight=False, soft_wrap=True)
+    if not folder.is_dir():
+        raise CommandError(f"{folder} is not a folder.")
+    issues = checking.find_issues(folder, deployment)
+    notices = [] if issues else checking.find_notices(folder, in_england(datetime.now(UTC)))
     if as_json:
-        console.print_json(data=[asdict(issue) for issue in issues], default=str)
-    elif not issues:
-        console.print(f"{folder}: no fault found.", soft_wrap=True)
+        found = [*(asdict(one) | {"fault": one in issues} for one in (*issues, *notices))]
+        console.print_json(data=found, default=str)
+    else:
+        _print_issues(folder, issues, notices)
     if issues:
-        raise CommandError(f"{len(issues)} fault(s) in {folder}.")
+        raise CommandError(f"{len(issues)} fault(s) in {folder}{f' and {deployment}' if deployment else ''}.")
+
+
+def _print_issues(folder: Path, issues: Sequence[ConfigIssue], notices: Sequence[ConfigIssue]) -> None:
+    for line in [*map(str, issues), *(f"notice: {one}" for one in notices)]:
+        error_console.print(escape(line), highlight=False, soft_wrap=True)
+    if not issues:
+        console.print(f"{folder}: no fault found.", soft_wrap=True)
 
 
 @app.command()
@@ -250,20 +320,6 @@ def main() -> None:
         error_console.print("Stopped.")
         raise SystemExit(130) from None
     except Exception as error:
-        if not _is_expected(error):
-            raise
-        error_console.print(f"[red]{escape(str(error))}[/red]", highlight=False, soft_wrap=True)
+        text = str(error) if isinstance(error, CommandError) else defect(error)
+        error_console.print(f"[red]{escape(text)}[/red]", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
-
-
-def _is_expected(error: Exception) -> bool:
-    """Return whether the error's text is meant for the user."""
-    from infra.local.embedded.process import StartFailed
-    from services.messaging.broker import TopicsDiffer
-    from services.reference.yaml_files import ConfigError
-
-    return isinstance(error, CommandError | StartFailed | TopicsDiffer | ConfigError)
-
-
-if __name__ == "__main__":
-    main()

@@ -42,7 +42,8 @@ Edit = Annotated[
     ),
 ]
 Header = Annotated[
-    list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="With --edit: a corrected header.")
+    list[str] | None,
+    typer.Option("--header", metavar="NAME=VALUE", help="A corrected header of one row, alone or with --edit."),
 ]
 Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for the outcome.")]
 Who = Annotated[str | None, typer.Option("--who", metavar="NAME", help="Name of the operator; recorded.")]
@@ -96,3 +97,10 @@ def current_operator(who: str | None, justification: str | None) -> Operator:
         raise typer.BadParameter(
             "this user has no login name: give --who, which is recorded", param_hint="--who"
         ) from None
+
+
+def named_operator(who: str | None, justification: str | None, what: str) -> Operator:
+    """Return the operator of `what`, which needs a name and a reason. Raise BadParameter if one is missing."""
+    if not (who and who.strip() and justification and justification.strip()):
+        raise typer.BadParameter(f"{what} needs --who and --why; both are recorded", param_hint="--who, --why")
+    return Operator(who, justification)

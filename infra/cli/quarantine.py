@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.cli.options import (
@@ -27,10 +30,11 @@ from infra.cli.options import (
     Who,
     between,
     current_operator,
+    named_operator,
     run,
 )
 from infra.cli.terminal import DEFAULT_DATA, Data, console, error_console
-from infra.operations import corrections, dead_letters, queries, redaction
+from infra.operations import corrections, dead_letters, queries, reasons, redaction
 from infra.operations.audit_log import Operator
 from infra.operations.corrections import EditRefused
 from infra.operations.dead_letters import PlannedAction
@@ -44,8 +48,8 @@ quarantine_commands = typer.Typer(
 Done = tuple[Sequence[PlannedAction], Sequence[DeadLetterRow]]
 """The planned actions, and the changed rows as they are now."""
 
-Correction = tuple[bytes, dict[str, str]]
-"""The value and the headers of an edit."""
+Correction = tuple[bytes | None, dict[str, str]]
+"""The value of an edit, if it is corrected, and the corrected headers."""
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Rows, such as router:17.", show_default=False)]
 AllOfThem = Annotated[bool, typer.Option("--all", help="Every row that matches the filters.")]
@@ -72,7 +76,7 @@ def list_rows(
     if as_json:
         console.print_json(data=[row.as_dict() for row in rows])
     else:
-        console.print(_table(rows) if rows else "No matching dead letters.")
+        console.print(_listed(rows) if rows else "No matching dead letters.")
 
 
 @quarantine_commands.command()
@@ -89,7 +93,7 @@ def show(
 
     Example: lightbulb quarantine show router:17 --personal --who "A. Operator" --why "the practice asked"
     """
-    by = _named(who, justification, "--personal") if personal else None
+    by = named_operator(who, justification, "--personal") if personal else None
 
     async def showing(engine: AsyncEngine) -> dict[str, Any]:
         [selected] = await queries.named(engine, [row])
@@ -124,7 +128,7 @@ def resubmit(
     Example: lightbulb quarantine resubmit --all --service notifier --reason compose --dry-run
     """
     filters = _chosen(ids, all_of_them, _filters(service, reason, topic, since, until, message_group))
-    by = _named(who, justification, "--edit") if edit else current_operator(who, justification)
+    by = named_operator(who, justification, "a correction") if edit or header else current_operator(who, justification)
     work = partial(_resubmitted, ids=ids, filters=filters, correction=_correction(edit, header), by=by)
     planned, came = run(data, partial(work, wait=wait, dry_run=dry_run))
     _print_plan(planned, came, dry_run=dry_run, as_json=as_json)
@@ -154,7 +158,7 @@ def discard(
     Example:  lightbulb quarantine discard router:17 --who "A. Operator" --why "sent twice by mistake"
     """
     filters = _chosen(ids, all_of_them, _filters(service, reason, topic, since, until, message_group))
-    by = _named(who, justification, "discard")
+    by = named_operator(who, justification, "discard")
 
     async def discarding(engine: AsyncEngine) -> Done:
         planned = await dead_letters.plan_discard(engine, await _rows(engine, ids, filters))
@@ -225,21 +229,13 @@ async def _edited(
     engine: AsyncEngine, rows: Sequence[DeadLetterRow], correction: Correction, by: Operator, *, dry_run: bool
 ) -> DeadLetterRow:
     if len(rows) != 1:
-        raise EditRefused("--edit corrects one row: give its id")
+        raise EditRefused("--edit and --header correct one row: give its id")
     return await corrections.edit(engine, rows[0], *correction, by, dry_run=dry_run)
 
 
 def _correction(edit: Path | None, header: Sequence[str] | None) -> Correction | None:
     headers = dict(_header(one) for one in header or ())
-    if headers and edit is None:
-        raise typer.BadParameter("--header needs --edit FILE", param_hint="--header")
-    return (edit.read_bytes(), headers) if edit else None
-
-
-def _named(who: str | None, justification: str | None, what: str) -> Operator:
-    if not (who and who.strip() and justification and justification.strip()):
-        raise typer.BadParameter(f"{what} needs --who and --why; both are recorded", param_hint="--who, --why")
-    return Operator(who, justification)
+    return (edit.read_bytes() if edit else None, headers) if edit or headers else None
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -295,15 +291,18 @@ def _exit_if_open(rows: Sequence[DeadLetterRow]) -> None:
 def _now(row: DeadLetterRow | None) -> str:
     if row is None:
         return ""
-    return f"failed again: {row.reason}" if row.state == "open" else row.state
+    return f"failed again: {reasons.in_words(row.reason)}" if row.state == "open" else row.state
 
 
-def _table(rows: Sequence[DeadLetterRow]) -> Table:
-    shown = Table(box=None, header_style="bold")
-    for column in ("id", "state", "since (UTC)", "group"):
-        shown.add_column(column, no_wrap=True)
-    shown.add_column("reason", overflow="fold")
-    for row in rows:
-        message_group = redaction.message_group(row.message_groups[0])
-        shown.add_row(*map(escape, (row.name, row.state, f"{row.first_at:%Y-%m-%d %H:%M}", message_group, row.reason)))
-    return shown
+def _listed(rows: Sequence[DeadLetterRow]) -> Group:
+    """Return two lines or more for each row: what it is, and why, in words and as `--reason` finds it."""
+    head = Text(f"{'id':14}{'state':14}{'since (UTC)':18}group", style="bold")
+    return Group(head, *(part for row in rows for part in _lines(row)))
+
+
+def _lines(row: DeadLetterRow) -> tuple[Text, Padding]:
+    message_group, words = redaction.message_group(row.message_groups[0]), reasons.in_words(row.reason)
+    why = words if words == row.reason else f"{words} ({row.reason})"
+    return Text(f"{row.name:13} {row.state:13} {row.first_at:%Y-%m-%d %H:%M}  {message_group}"), Padding(
+        Text(why), (0, 0, 0, 2), expand=False
+    )

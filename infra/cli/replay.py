@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.cli.options import AsJson, DryRun, Justification, Who, at, current_operator, run, run_coroutine
-from infra.cli.terminal import DEFAULT_DATA, DIRECTORY, Data, console, database_of, error_console
+from infra.cli.terminal import DEFAULT_DATA, Data, Directory, console, database_of, directory_of, error_console
 from infra.operations import republish as republishing
 from infra.operations.replay import Proof
 from infra.operations.republish import RepublishSummary
@@ -25,17 +25,13 @@ replay_commands = typer.Typer(
 
 Keep = Annotated[bool, typer.Option("--keep", help="Keep the rebuilt tables, in the schema replay_router.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Drop the tables that an earlier --keep left.")]
-Folder = Annotated[
-    Path,
-    typer.Option("--directory", metavar="DIR", envvar="LIGHTBULB_DIRECTORY", help="The current reviewed directory."),
-]
 
 
 @replay_commands.command("router")
 def replay_router(
     keep: Keep = False,
     replace: Replace = False,
-    directory: Folder = DIRECTORY,
+    directory: Directory = None,
     as_json: AsJson = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
@@ -48,8 +44,9 @@ def replay_router(
     """
     from infra.operations import replay_router as replaying
 
+    folder = directory_of(data, directory)
     with _progress(as_json) as progress:
-        proof = run_coroutine(replaying.run(database_of(data), directory, progress, keep=keep, replace=replace))
+        proof = run_coroutine(replaying.run(database_of(data), folder, progress, keep=keep, replace=replace))
     if as_json:
         console.print_json(data={"service": "router", "equal": proof.is_equal, "rate": proof.rate, **asdict(proof)})
     else:
@@ -60,7 +57,7 @@ def replay_router(
 @contextlib.contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=error_console, disable=quiet) as shown:
+    with Progress(*columns, console=error_console, disable=quiet or not error_console.is_terminal) as shown:
         task = shown.add_task("replaying router", total=None)
         yield lambda done, of: shown.update(task, completed=done, total=of)
 
@@ -102,7 +99,7 @@ def republish(
     justification: Justification = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
-    directory: Folder = DIRECTORY,
+    directory: Directory = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Publish events again: a hub's, if it was offline for longer than its topic retains them, or those of an internal topic.
@@ -111,7 +108,7 @@ def republish(
 
     Example:  lightbulb republish --hub charnwood --since 2026-10-01T00:00 --dry-run
     """
-    named = _topic(hub, topic, since, directory)
+    named = _topic(hub, topic, since, directory_of(data, directory))
     start = at(since, "--since")
     by = current_operator(who, justification)
 

@@ -16,11 +16,15 @@ FEEDBACK_TYPE_BY_PHRASE = {
     "accepted": "accepted",
     "has been waiting since": "on-hold",
     "A Housing MOT was done on": "assessed",
+    "Part of the work on your referral .* was completed on": "completed-in-part",
+    "Part of your referral .* was returned to you on": "rejected-in-part",
+    "Part of the work on your referral .* was cancelled on": "cancelled-in-part",
     "was completed on": "completed",
     "was returned to you on": "rejected",
     "was cancelled on": "cancelled",
+    "All work on your referral .* ended on": "ended",
 }
-"""The feedback type by a phrase of the first sentence."""
+"""The feedback type by a phrase of the first sentence, as regular expressions."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def read(message: bytes) -> ReceivedLetter:
 
 def feedback_type_of(sentence: str) -> str:
     """Return the feedback type that a letter's first sentence states."""
-    return next((what for phrase, what in FEEDBACK_TYPE_BY_PHRASE.items() if phrase in sentence), "unknown")
+    return next((what for phrase, what in FEEDBACK_TYPE_BY_PHRASE.items() if re.search(phrase, sentence)), "unknown")
 
 
 def _page(bundle: Element) -> str:

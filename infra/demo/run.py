@@ -137,10 +137,12 @@ def run(*, keep: bool, details: bool, console: Console, folder: Path = example_f
     started = time.monotonic()
 
     def report(doing: str) -> None:
-        console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {escape(doing)}", highlight=False)
+        console.print(
+            f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {escape(doing)}", highlight=False, soft_wrap=True
+        )
 
     def on_event(event: ProcessEvent) -> None:
-        if event.is_unexpected:
+        if event.is_for_users:
             console.print(f"[yellow]{escape(str(event))}[/yellow]", highlight=False)
 
     gp_port = ports_and_secrets.free_ports(1)[0]

@@ -19,6 +19,8 @@ The decisions read the source of this page, and a test compares it with what the
 - *Latest version*: refused as `stale` unless `expected_version` is the `hub_version` of your latest event of the case. For the other
   commands an older version does not matter. A version that was never sent to you is `impossible`.
 - `in-progress` needs acceptance: a home hub that works during a stay, or a hub that notes a failed contact first, keeps its status.
+- A date on which something was done is never in the future: what is ordered or agreed is recorded when it is done. `visit_at` and
+  `until` may be in the future.
 - The hubs, services, reasons, actions and providers that a command may name are [lists](lists.md).
 - An example of every command and event, with its headers: [examples.json](../../schemas/contracts/examples.json).
 """
@@ -71,6 +73,8 @@ def _conditions(rule: CommandRule) -> Iterator[str]:
         yield "not while a referral waits to be read"
     if rule.waits_for_death_check:
         yield "not while a reported death is not checked"
+    if rule.done_on:
+        yield f"no {_listed(rule.done_on)} after today in England (`future-date`)"
     if rule.conditions:
         yield rule.conditions
 

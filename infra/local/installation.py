@@ -8,35 +8,41 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from sqlalchemy.exc import DBAPIError
 
 from infra.database import postcodes, roles
-from infra.database.migrations import migrate
-from infra.local import embedded
+from infra.database.migrations import SchemaDiffers, migrate
+from infra.local import deployment_file, embedded
 from infra.local.embedded import ports_and_secrets
-from infra.local.embedded.supervisor import ProcessEvent, Supervisor
+from infra.local.embedded.ports_and_secrets import Report
+from infra.local.embedded.supervisor import ProcessEvent, ServerWatch, Supervisor
 from schemas import topics
 from services.messaging import broker
 from services.reference import directory as hub_directory
 from services.reference import partners
+from services.reference.partners import Partner
+from services.runtime import startup
+from services.runtime.database import sqlstate
 from services.runtime.settings import CHECKOUT
 
 DIRECTORY = CHECKOUT / "infra" / "reference_data"
 SERVICES = ("intake", "router", "notifier")
 READY_SECONDS = 60.0
-
-Report = Callable[[str], None]
-"""Called with a short description of each step."""
+TOPIC_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The options of an installation. `feedback_urls`: the FHIR endpoint by partner."""
+    """The options of an installation.
+
+    `feedback_urls`: the FHIR endpoint by partner. `restarts_servers`: whether PostgreSQL, Kafka and MESH are started again if
+    they end; services always are.
+    """
 
     data: Path
     ephemeral: bool = False
@@ -45,6 +51,12 @@ class Plan:
     feedback_urls: Mapping[str, str] = field(default_factory=dict)
     directory: Path = DIRECTORY
     environment: Mapping[str, str] = field(default_factory=dict)
+    restarts_servers: bool = True
+
+    @property
+    def replication(self) -> int:
+        """The replication factor of the topics."""
+        return 3 if self.brokers == 3 else 1
 
 
 @dataclass
@@ -53,6 +65,7 @@ class Installation:
 
     plan: Plan
     parts: embedded.Embedded
+    watch: ServerWatch
     supervisor: Supervisor
     addresses: dict[str, Any]
     environment: dict[str, str]
@@ -63,8 +76,7 @@ class Installation:
 
     def stop(self) -> None:
         """Stop the services, then the embedded parts; delete an ephemeral data folder."""
-        self.supervisor.stop()
-        self.parts.stop()
+        _stop(self.watch, self.supervisor, self.parts)
         if self.plan.ephemeral:
             shutil.rmtree(self.plan.data, ignore_errors=True)
 
@@ -87,49 +99,96 @@ def start(
 
 
 def _start(plan: Plan, report: Report, on_event: Callable[[ProcessEvent], None]) -> Installation:
-    data = plan.data
+    data, loaded = plan.data, {partner.id: partner for partner in partners.load(plan.directory, None)}
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    deployment_file.check(data, loaded, plan.feedback_urls)
     report("starting PostgreSQL, Apache Kafka and the MESH sandbox")
-    parts = embedded.start_all(
-        data, brokers=plan.brokers, ephemeral=plan.ephemeral, mailboxes=_mailboxes(plan.directory)
-    )
+    mailboxes = _mailboxes(loaded.values())
+    parts = embedded.start_all(data, brokers=plan.brokers, ephemeral=plan.ephemeral, mailboxes=mailboxes, report=report)
     if parts.kafka.notice:
         report(parts.kafka.notice)
+    watch = ServerWatch(parts.servers if plan.restarts_servers else {}, on_event)
     supervisor = Supervisor(data / "logs", on_event)
     try:
-        replication = 3 if plan.brokers == 3 else 1
         report("preparing the database, the postcodes and the topics")
-        prepare(parts.postgres.url, parts.kafka.bootstrap, plan.directory, replication=replication)
+        prepare(parts.postgres.url, parts.kafka.bootstrap, plan.directory, replication=plan.replication)
         asyncio.run(roles.set_passwords(parts.postgres.url))
-        ports, mllp = _ports(data, plan.directory)
-        credentials = _credentials(data, plan, mllp)
-        environment = _environment(plan, parts, ports, replication)
-        report("starting intake, router and notifier")
-        apart = _ports_apart(data, plan.each, {*ports, *(port for kind in mllp.values() for port in kind.values())})
-        _start_services(supervisor, environment, ports, apart)
-        addresses = _addresses(parts, ports, mllp, credentials) | _addresses_apart(apart)
-        until_ready([f"http://{ports_and_secrets.HOST}:{port}" for port in apart.values()])
-        ports_and_secrets.write(data / "addresses.json", json.dumps(addresses, indent=2))
-        return Installation(plan, parts, supervisor, addresses, environment)
+        addresses, environment = _start_services(plan, loaded, parts, supervisor, report)
+        return Installation(plan, parts, watch, supervisor, addresses, environment)
     except BaseException:
-        supervisor.stop()
-        parts.stop()
+        _stop(watch, supervisor, parts)
         raise
+
+
+def _start_services(
+    plan: Plan, loaded: Mapping[str, Partner], parts: embedded.Embedded, supervisor: Supervisor, report: Report
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Start the services and wait until they are ready; return the addresses, which are written, and the environment."""
+    data, tokens = plan.data, _tokens(plan.data, loaded)
+    ports, chosen = _ports(plan, loaded.values(), report)
+    deployment = deployment_file.write(data, plan.directory, _generated(loaded, tokens, chosen), plan.feedback_urls)
+    mllp = deployment_file.mllp_ports(data, deployment, chosen)
+    environment = _environment(plan, parts, ports)
+    report("starting intake, router and notifier")
+    apart = {name: ports[f"metrics of {name}"] for name in _process_names(plan.each)}
+    _add_services(supervisor, environment, ports, apart)
+    until_ready([f"http://{ports_and_secrets.HOST}:{port}" for port in apart.values()])
+    addresses = _addresses(plan, parts, ports, mllp) | _addresses_apart(apart) | {"partners": tokens}
+    ports_and_secrets.write(data / "addresses.json", json.dumps(addresses, indent=2))
+    return addresses, environment
+
+
+def _stop(watch: ServerWatch, supervisor: Supervisor, parts: embedded.Embedded) -> None:
+    """Stop the services, then the servers; none of them is started again."""
+    watch.end()
+    supervisor.stop()
+    parts.stop()
+    watch.join()
 
 
 def prepare(database: str, kafka: str, directory: Path, *, replication: int) -> None:
     """Create or update the database schema, the services' roles, the postcodes and the topics. Safe to repeat."""
     migrate(database)
-    hubs = [hub.id for hub in hub_directory.load(directory).hubs]
-    asyncio.run(_load_and_create(database, kafka, topics.declared(hubs), replication))
+    asyncio.run(_load_and_create(database, kafka, _declared(directory), replication))
+
+
+def _declared(directory: Path) -> tuple[topics.Topic, ...]:
+    return topics.declared([hub.id for hub in hub_directory.load(directory).hubs])
+
+
+async def check(database: str, kafka: str, directory: Path, *, replication: int) -> list[str]:
+    """Make the checks of the services at their start; return the names of the topics. Raises StartupError."""
+    declared = _declared(directory)
+    for schema in SERVICES:
+        await _check_schema(database, schema)
+    deadline = time.monotonic() + TOPIC_SECONDS
+    while True:
+        try:
+            await broker.check_topics(kafka, declared, replication=replication)
+            return [topic.name for topic in declared]
+        except broker.TopicsMissing:  # not every broker may have read of a topic that was just created
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(0.2)
 
 
 async def _load_and_create(database: str, kafka: str, declared: tuple[topics.Topic, ...], replication: int) -> None:
     await asyncio.gather(postcodes.load(database), broker.create_topics(kafka, declared, replication=replication))
 
 
-def _mailboxes(directory: Path) -> list[str]:
-    named = [partner.feedback.mesh_mailbox for partner in partners.load(directory, None)]
+async def _check_schema(database: str, schema: str) -> None:
+    try:
+        await startup.check_database(database, schema)
+    except DBAPIError as error:
+        if sqlstate(error) in ("3F000", "42P01", "42703"):
+            raise SchemaDiffers(
+                f"The schema {schema} lacks tables or columns of its version: restore the database, or use an empty one."
+            ) from None
+        raise
+
+
+def _mailboxes(loaded: Iterable[Partner]) -> list[str]:
+    named = [partner.feedback.mesh_mailbox for partner in loaded]
     return [OUR_MAILBOX, *sorted({name for name in named if name})]
 
 
@@ -140,58 +199,48 @@ MllpPorts = Mapping[str, Mapping[str, int]]
 """The MLLP ports of partners, by `mllp` (all messages) and `adt_mllp` (ADT only)."""
 
 
-def _ports(data: Path, directory: Path) -> tuple[list[int], MllpPorts]:
-    """Return the ports of intake and notifier, and the MLLP ports of each partner that sends HL7 v2.
-
-    They are the same at every start, if they are still free.
-    """
-    senders = sorted((one for one in partners.load(directory, None) if one.may_send("hl7v2")), key=lambda one: one.id)
-    adt = [partner.id for partner in senders if partner.hl7v2.adt]
-    ports = ports_and_secrets.ports(data / "service-ports.json", 2 + len(senders) + len(adt))
-    mllp = {partner.id: port for partner, port in zip(senders, ports[2:], strict=False)}
-    return ports[:2], {"mllp": mllp, "adt_mllp": dict(zip(adt, ports[2 + len(senders) :], strict=True))}
+def _process_names(each: int) -> list[str]:
+    return [service if each == 1 else f"{service}-{number}" for service in SERVICES for number in range(1, each + 1)]
 
 
-def _credentials(data: Path, plan: Plan, mllp: MllpPorts) -> dict[str, dict[str, str]]:
-    """Return a token for each partner, created at its first start.
+def _ports(plan: Plan, loaded: Iterable[Partner], report: Report) -> tuple[dict[str, int], MllpPorts]:
+    """Return the HTTP ports, and the MLLP ports of each partner that sends HL7 v2: the same at every start, if they are free."""
+    senders = sorted(partner.id for partner in loaded if partner.may_send("hl7v2"))
+    adt = sorted(partner.id for partner in loaded if partner.hl7v2.adt)
+    http = ["intake", "notifier", *(f"metrics of {name}" for name in _process_names(plan.each))]
+    mllp = [*(f"mllp of {name}" for name in senders), *(f"adt_mllp of {name}" for name in adt)]
+    ports = ports_and_secrets.ports(plan.data / "service-ports.json", http + mllp, report)
+    of = {"mllp": senders, "adt_mllp": adt}
+    return ports, {kind: {name: ports[f"{kind} of {name}"] for name in names} for kind, names in of.items()}
 
-    Write deployment.yaml with their hashes, the MLLP ports and the feedback addresses.
-    """
+
+def _tokens(data: Path, loaded: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return a token for each partner, created at its first start; create the installation's secret at the first."""
     file = data / "tokens.json"
-    tokens: dict[str, dict[str, str]] = json.loads(file.read_text()) if file.exists() else {}
-    new = [partner.id for partner in partners.load(plan.directory, None) if partner.id not in tokens]
-    if new:
+    tokens: dict[str, dict[str, str]] = ports_and_secrets.read_json(file) if file.exists() else {}
+    if new := [name for name in loaded if name not in tokens]:
         tokens |= {name: {"token": partners.new_token()[0]} for name in new}
         ports_and_secrets.write(file, json.dumps(tokens))
-    _create_secret(data)
-    access = _access(data, tokens, mllp, plan.feedback_urls)
-    ports_and_secrets.write(data / "deployment.yaml", yaml.safe_dump({"partners": access}))
-    return tokens
-
-
-def _create_secret(data: Path) -> None:
     if not (data / "secret").exists():
         ports_and_secrets.write(data / "secret", ports_and_secrets.secret(data / "secret.unused"))
         (data / "secret.unused").unlink()
+    return tokens
 
 
-def _access(
-    data: Path, tokens: Mapping[str, Mapping[str, str]], mllp: MllpPorts, feedback_urls: Mapping[str, str]
-) -> dict[str, Any]:
-    access: dict[str, Any] = {
-        name: {"token_sha256": [partners.hash_of(each["token"])]} for name, each in tokens.items()
+def _generated(
+    loaded: Iterable[str], tokens: Mapping[str, Mapping[str, str]], chosen: MllpPorts
+) -> dict[str, dict[str, Any]]:
+    """Return what `up` writes into deployment.yaml for each partner: the hash of its token, and its MLLP ports."""
+    return {
+        name: {
+            "token_sha256": [partners.hash_of(tokens[name]["token"])],
+            **{f"{kind}_port": ports[name] for kind, ports in chosen.items() if name in ports},
+        }
+        for name in loaded
     }
-    for kind, ports in mllp.items():
-        for name, port in ports.items():
-            access[name][f"{kind}_port"] = port
-    for name, url in feedback_urls.items():
-        token_file = data / f"feedback-token-{name}"
-        ports_and_secrets.secret(token_file)
-        access[name] |= {"feedback_url": url, "feedback_token_file": str(token_file)}
-    return access
 
 
-def _environment(plan: Plan, parts: embedded.Embedded, ports: list[int], replication: int) -> dict[str, str]:
+def _environment(plan: Plan, parts: embedded.Embedded, ports: Mapping[str, int]) -> dict[str, str]:
     """Return the environment of the services: this process's environment and the settings of the installation.
 
     Inherited LIGHTBULB_ settings are dropped, apart from LIGHTBULB_TRACES.
@@ -208,24 +257,16 @@ def _environment(plan: Plan, parts: embedded.Embedded, ports: list[int], replica
         "SECRET_FILE": str(plan.data / "secret"),
         "DIRECTORY": str(plan.directory),
         "DEPLOYMENT": str(plan.data / "deployment.yaml"),
-        "INTAKE_URL": f"http://{ports_and_secrets.HOST}:{ports[0]}",
-        "NOTIFIER_URL": f"http://{ports_and_secrets.HOST}:{ports[1]}",
+        "INTAKE_URL": f"http://{ports_and_secrets.HOST}:{ports['intake']}",
+        "NOTIFIER_URL": f"http://{ports_and_secrets.HOST}:{ports['notifier']}",
         "MESH_URL": parts.mesh.url,
         "MESH_MAILBOX": OUR_MAILBOX,
         "MESH_PASSWORD": parts.mesh.password,
         "MESH_SHARED_KEY": parts.mesh.shared_key,
-        "REPLICATION": str(replication),
+        "REPLICATION": str(plan.replication),
+        "STOP_DELAY_SECONDS": "0",
     }
     return inherited | {f"LIGHTBULB_{name}": value for name, value in settings.items()} | dict(plan.environment)
-
-
-def _ports_apart(data: Path, each: int, reserved: set[int]) -> dict[str, int]:
-    """Return a separate port for metrics and health of each process, by name."""
-    names = [service if each == 1 else f"{service}-{number}" for service in SERVICES for number in range(1, each + 1)]
-    file = data / "metrics-ports.json"
-    while reserved & set(chosen := ports_and_secrets.ports(file, len(names))):
-        file.unlink()
-    return dict(zip(names, chosen, strict=True))
 
 
 def _addresses_apart(apart: Mapping[str, int]) -> dict[str, Any]:
@@ -234,34 +275,31 @@ def _addresses_apart(apart: Mapping[str, int]) -> dict[str, Any]:
     return {"router": router, "metrics": {name: f"{url}/metrics" for name, url in urls.items()}}
 
 
-def _start_services(
-    supervisor: Supervisor, environment: dict[str, str], ports: list[int], apart: Mapping[str, int]
+def _add_services(
+    supervisor: Supervisor, environment: dict[str, str], ports: Mapping[str, int], apart: Mapping[str, int]
 ) -> None:
-    port_of = {"intake": ports[0], "notifier": ports[1]}
     for name, metrics_port in apart.items():
         service = name.partition("-")[0]
         settings = {
             "LIGHTBULB_DATABASE": roles.url_of(environment["LIGHTBULB_DATABASE"], service),
-            "LIGHTBULB_HTTP_PORT": str(port_of.get(service, 0)),
+            "LIGHTBULB_HTTP_PORT": str(ports.get(service, 0)),
             "LIGHTBULB_METRICS_PORT": str(metrics_port),
         }
         supervisor.add(name, [sys.executable, "-m", f"services.{service}.app"], environment | settings)
 
 
-def _addresses(
-    parts: embedded.Embedded, ports: list[int], mllp: MllpPorts, credentials: dict[str, dict[str, str]]
-) -> dict[str, Any]:
+def _addresses(plan: Plan, parts: embedded.Embedded, ports: Mapping[str, int], mllp: MllpPorts) -> dict[str, Any]:
     listening = {
         kind: {partner: f"{ports_and_secrets.HOST}:{port}" for partner, port in of.items()} for kind, of in mllp.items()
     }
     return {
-        "intake": f"http://{ports_and_secrets.HOST}:{ports[0]}",
-        "notifier": f"http://{ports_and_secrets.HOST}:{ports[1]}",
+        "intake": f"http://{ports_and_secrets.HOST}:{ports['intake']}",
+        "notifier": f"http://{ports_and_secrets.HOST}:{ports['notifier']}",
         **listening,
         "kafka": parts.kafka.bootstrap,
         "postgres": parts.postgres.url,
         "mesh": {"url": parts.mesh.url, "shared_key": parts.mesh.shared_key, "password": parts.mesh.password},
-        "partners": credentials,
+        "directory": str(plan.directory.resolve()),
     }
 
 

@@ -4,6 +4,7 @@ import threading
 import time
 
 from rich.console import Console
+from rich.markup import escape
 
 from infra.local import installation
 from infra.local.embedded.supervisor import ProcessEvent
@@ -15,11 +16,13 @@ def run(plan: Plan, console: Console) -> None:
     started = time.monotonic()
 
     def report(doing: str) -> None:
-        console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {doing}")
+        console.print(
+            f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {escape(doing)}", highlight=False, soft_wrap=True
+        )
 
     def on_event(event: ProcessEvent) -> None:
-        if event.is_unexpected:
-            console.print(f"[yellow]{event}[/yellow]", highlight=False)
+        if event.is_for_users:
+            console.print(f"[yellow]{escape(str(event))}[/yellow]", highlight=False, soft_wrap=True)
 
     running = installation.start(plan, report, on_event)
     try:
@@ -33,8 +36,8 @@ def run(plan: Plan, console: Console) -> None:
 
 def print_addresses(running: installation.Installation, console: Console) -> None:
     """Print the addresses, and where the credentials are."""
-    for name in ("intake", "notifier", "kafka"):
-        console.print(f"  {name:9} {running.addresses[name]}", highlight=False)
+    for name in ("intake", "notifier", "kafka", "directory"):
+        console.print(f"  {name:9} {running.addresses[name]}", highlight=False, soft_wrap=True)
     for kind, what in (("mllp", ""), ("adt_mllp", "ADT of ")):
         for partner, address in running.addresses[kind].items():
             console.print(f"  {'mllp':9} {address} (only for {what}{partner})", highlight=False)

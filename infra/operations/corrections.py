@@ -7,12 +7,13 @@ from dataclasses import replace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.operations import reasons
 from infra.operations.audit_log import Operator, record_action
 from infra.operations.queries import DeadLetterRow
 from schemas.events import CASE_EVENTS, CaseEvent, CommandRefused
 from services.messaging import cloudevents, dead_letters
 from services.messaging.cloudevents import KafkaRecord, Undecodable
-from services.messaging.dead_letters import encode_headers
+from services.messaging.dead_letters import decode_headers, encode_headers
 from services.router.consumer import UNKNOWN, Unreadable, read_record
 from services.runtime.database import Transaction
 
@@ -24,7 +25,7 @@ class EditRefused(Exception):
 async def edit(
     engine: AsyncEngine,
     row: DeadLetterRow,
-    value: bytes,
+    value: bytes | None,
     headers: Mapping[str, str],
     by: Operator,
     *,
@@ -32,11 +33,14 @@ async def edit(
 ) -> DeadLetterRow:
     """Store an edit next to the original, with operator and reason; return the row as it then waits.
 
+    What it does not give stays as in the latest edit, or as in the original: `value` None corrects headers only.
     A row without a person key or message group moves to those of the edited record. Raise EditRefused.
     """
     if row.resolved_at is not None:
         raise EditRefused(f"{row.name} is already {row.state}; nothing was stored")
-    record = _keyed(replace(row.record, value=value, headers=_merged(row.record.headers, headers)))
+    latest = await _latest(engine, row)
+    corrected = latest.value if value is None else value
+    record = _keyed(replace(latest, value=corrected, headers=_merged(latest.headers, headers)))
     person_key, message_groups = belongs(row, record)
     moved = replace(row, person_key=person_key, message_groups=message_groups or row.message_groups)
     if not dry_run:
@@ -45,6 +49,17 @@ async def edit(
             await _keep(tx, moved, record, by)
             await record_action(tx, row.service, "edit", by, {"ids": [row.id]})
     return moved
+
+
+async def _latest(engine: AsyncEngine, row: DeadLetterRow) -> KafkaRecord:
+    """Return the record as it would be applied now: the latest edit, else the original."""
+    query = f"""select key, headers, value from {row.service}.dead_letter_edit
+        where person_key = :key and dead_letter_id = :id order by id desc limit 1"""  # noqa: S608 - a constant name
+    async with engine.connect() as tx:
+        edit = (await tx.execute(text(query), {"key": row.person_key, "id": row.id})).first()
+    if edit is None:
+        return row.record
+    return replace(row.record, key=edit.key or row.record.key, headers=decode_headers(edit.headers), value=edit.value)
 
 
 async def _keep(tx: Transaction, row: DeadLetterRow, record: KafkaRecord, by: Operator) -> None:
@@ -111,7 +126,7 @@ def _read(service: str, record: KafkaRecord) -> tuple[str, tuple[str, ...]]:
 
 def _unreadable(reason: str) -> EditRefused:
     """Return the error for an edit that cannot be decoded; a wrong record key cannot be corrected."""
-    message = f"the edit cannot be read: {reason}"
+    message = f"the edit cannot be read: {reasons.in_words(reason)}"
     if reason.startswith(("key:", "person_key:")):
         message += (
             ". An edit corrects value and headers. A command takes its record key from the person_key in its value; the hub sets the"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,25 +13,42 @@ from services.intake.translators.form import Form
 from services.notifier import templates
 from services.reference import directory, fillers, partners, texts, yaml_files
 from services.reference.directory import Catalogue, Directory
-from services.reference.partners import Partner, PartnersFile
+from services.reference.partners import Deployment, Partner, PartnersFile
 from services.reference.yaml_files import ConfigError, ConfigFile, ConfigIssue, Loc
 
 
-def find_issues(folder: Path) -> list[ConfigIssue]:
-    """Return each fault with file, line, place and text; none if the services can use the folder."""
+def find_issues(folder: Path, deployment: Path | None = None) -> list[ConfigIssue]:
+    """Return each fault with file, line, place and text; none if the services can use the folder, and `deployment` with it."""
     try:
-        hubs = _each_file(folder)
+        hubs = _each_file(folder, deployment)
     except ConfigError as error:
         return list(error.issues)
-    return list(_between(_Files.of(folder, hubs)))
+    files = _Files.of(folder, hubs)
+    return [*_between(files), *(_deployed(folder, deployment) if deployment else ())]
 
 
-def _each_file(folder: Path) -> Directory:
+def find_notices(folder: Path, today: date) -> list[ConfigIssue]:
+    """Return what has ended before today and has no effect any more, in files without a fault."""
+    files = _Files.of(folder, directory.load(folder))
+    capacity = yaml_files.load(folder / "capacity.yaml", directory.CapacityFile)
+    ends: list[tuple[ConfigFile[Any], Loc, date | None]] = [
+        *((capacity, ("full", place, "to"), full.to) for place, full in enumerate(capacity.value.full)),
+        *(
+            (files.teams, ("hubs", place, "districts", number, "to"), district.to)
+            for place, hub in enumerate(files.teams.value.hubs)
+            for number, district in enumerate(hub.districts)
+        ),
+        *((hospital, ("test_until",), hospital.value.test_until) for hospital in files.hospitals),
+    ]
+    return [file.issue(loc, f"ended on {end}") for file, loc, end in ends if end is not None and end < today]
+
+
+def _each_file(folder: Path, deployment: Path | None) -> Directory:
     """Load every file that the services load when they start. Raise ConfigError with all faults."""
     services = _catalogue(folder)
     readings: list[Callable[[], Any]] = [
         partial(directory.load, folder),
-        partial(partners.load, folder, None),
+        partial(partners.load, folder, deployment),
         partial(fillers.load, folder),
         partial(form.load, folder / "forms", services),
         partial(council_csv.load, folder / "councils", services),
@@ -199,3 +217,18 @@ def _desks(files: _Files) -> Iterator[ConfigIssue]:
                 if files.partner(name) is None:
                     loc: Loc = ("hubs", place, "desks", number, "partners", order)
                     yield files.teams.issue(loc, f"partners.yaml has no partner {name}")
+
+
+def _deployed(folder: Path, deployment: Path) -> Iterator[ConfigIssue]:
+    """Yield an issue for each channel without an address, and each file that cannot be read."""
+    file = yaml_files.load(deployment, Deployment)
+    for one in partners.unaddressed(partners.load(folder, deployment), mesh=True):
+        loc: Loc = ("partners", one.partner, "feedback_url")
+        yield file.issue(loc, f"is missing: the channel of {one.partner} is {one.channel}, so its feedback waits")
+    for name, access in file.value.partners.items():
+        if (token_file := access.feedback_token_file) is not None:
+            try:
+                token_file.read_text()
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+                yield file.issue(("partners", name, "feedback_token_file"), f"{token_file} cannot be read: {reason}")

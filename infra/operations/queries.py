@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from infra.operations import redaction
+from infra.operations import reasons, redaction
 from services.messaging.cloudevents import KafkaRecord
 from services.messaging.dead_letters import decode_headers
 from services.runtime.database import Transaction
@@ -71,6 +71,7 @@ class DeadLetterRow:
             "id": self.name,
             "state": self.state,
             "reason": self.reason,
+            "explanation": reasons.in_words(self.reason),
             "topic": self.record.topic,
             "partition": self.record.partition,
             "offset": self.record.offset,

@@ -1,18 +1,30 @@
-"""Status of the hub: counts, consumer lag, and what waits longest."""
+"""Status of the hub: counts, what waits longest in PostgreSQL and on Kafka, and what ends soon."""
 
 import asyncio
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.runtime import database
-from services.runtime.backlog import outbox_queues
+from infra.operations import not_applied
+from infra.operations.ends import ends
+from infra.operations.hub_topics import Unread, look
+from infra.operations.not_applied import Hop
+from services.notifier import backlog as notifier_backlog
+from services.router import backlog
+from services.runtime import database, settings
+from services.runtime.backlog import ROW_COUNT_LIMIT, outbox_queues
+from services.runtime.database import Transaction
 
 GROUPS = ("router", "notifier")
+
+Part = dict[str, Any]
+"""A part of the status: a service's numbers by name, or what is known of each hub."""
 
 COUNTED = 10_000
 """Maximum number of rows that are counted; a longer table is estimated from the statistics of PostgreSQL."""
@@ -52,6 +64,24 @@ def _outbox(schema: str) -> dict[str, str]:
     }
 
 
+def _dead_letters(schema: str) -> dict[str, str]:
+    return {
+        "dead letters": _count(f"from {schema}.dead_letter where resolved_at is null"),
+        "oldest dead letter, seconds": f"""
+            select extract(epoch from clock_timestamp() - first_at)::int from {schema}.dead_letter
+            where resolved_at is null order by id limit 1""",  # noqa: S608 - a constant
+    }
+
+
+def _gone(schema: str) -> str:
+    return f"""
+        select coalesce(string_agg(concat_ws(' ', topic, records), ', ' order by topic), 'none') from (
+            select topic, sum(greatest(1, next_offset - first_offset)) as records from (
+                select topic, first_offset, next_offset from {schema}.records_gone
+                where resolved_at is null order by noticed_at limit {ROW_COUNT_LIMIT}) as gone
+            group by topic) as by_topic"""  # noqa: S608 - a constant
+
+
 def _paused(schema: str) -> str:
     return f"select coalesce(string_agg(topic, ', ' order by topic), 'none') from {schema}.paused_topic where until > clock_timestamp()"  # noqa: S608 - a constant
 
@@ -70,16 +100,28 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "persons to trace": _count("from router.person where doubted_since is not null"),
         "cases open": _count('from router."case" where ended_at is null'),
         "cases": _estimate('router."case"'),
-        "dead letters": _count("from router.dead_letter where resolved_at is null"),
+        **_dead_letters("router"),
         "topics paused": _paused("router"),
+        "records deleted unread": _gone("router"),
         **_outbox("router"),
     },
     "notifier": {
         "feedback composed": _estimate("notifier.feedback"),
         "feedback waiting": _count("from notifier.feedback where state = 'waiting'"),
         "feedback failed": _count("from notifier.feedback where state = 'failed'"),
-        "dead letters": _count("from notifier.dead_letter where resolved_at is null"),
+        "feedback failed lately": _count(
+            "from notifier.feedback where state = 'failed' and composed_at > clock_timestamp() - make_interval(secs => :lately)"
+        ),
+        "feedback kept to be fetched": _count("from notifier.feedback where state = 'kept'"),
+        "feedback not fetched for too long": _count(
+            "from notifier.feedback where state = 'kept' and composed_at < clock_timestamp() - make_interval(secs => :unfetched)"
+        ),
+        "oldest not fetched, seconds": "select extract(epoch from clock_timestamp() - composed_at)::int"
+        " from notifier.feedback where state = 'kept' order by composed_at limit 1",
+        "oldest not fetched, reference": "select reference from notifier.feedback where state = 'kept' order by composed_at limit 1",
+        **_dead_letters("notifier"),
         "topics paused": _paused("notifier"),
+        "records deleted unread": _gone("notifier"),
         **_outbox("notifier"),
         "oldest undelivered, seconds": "select extract(epoch from clock_timestamp() - composed_at)::int"
         " from notifier.feedback where state = 'waiting' order by composed_at limit 1",
@@ -89,25 +131,90 @@ QUESTIONS: dict[str, dict[str, str]] = {
 }
 
 
-async def position(database_url: str, kafka: str) -> dict[str, dict[str, Any]]:
-    """Return numbers by service ("about N" or "10,000 or more" if they are not counted), and the lag of each consumer group in records."""
-    answers, lags = await asyncio.gather(_ask(database_url), _lags(kafka))
-    return {**answers, "lag": dict(lags)}
+LISTS: dict[str, dict[str, str]] = {
+    "notifier": {
+        "endpoints failing": """
+            select channel, recipient as partner, extract(epoch from clock_timestamp() - failing_since)::int as seconds, reason
+            from notifier.endpoint where opened_at is not null order by channel, recipient limit 1000""",
+        "partners without address": """
+            select channel, partner, extract(epoch from clock_timestamp() - noticed_at)::int as seconds, reason
+            from notifier.unaddressed order by channel, partner limit 1000""",
+    }
+}
+"""Questions by service whose answer is a list, each with channel, partner, seconds and reason."""
 
 
-async def _ask(url: str) -> dict[str, dict[str, Any]]:
+def _values(query: str) -> dict[str, float]:
+    """Return the values of the parameters of a query, by the settings of the notifier as far as they are known here."""
+    unfetched, give_up = (_seconds(f"feedback_{name}_after") for name in ("unfetched", "give_up"))
+    known = {"unfetched": unfetched, "lately": notifier_backlog.LATELY + give_up}
+    return {name: value for name, value in known.items() if f":{name})" in query}
+
+
+def _seconds(name: str) -> float:
+    return float(settings.from_environment(name) or settings.Settings.model_fields[name].default)
+
+
+async def position(url: str, kafka: str, deployment: Path | None) -> dict[str, Any]:
+    """Return what is known by part: services, `lag` and `hubs` (docs/operate.md, Status), and a list `ends`.
+
+    "about N" and "10,000 or more" are numbers that are not counted. If Kafka does not answer, its numbers are texts that say so.
+    """
+    services, readers = await asyncio.gather(in_postgresql(url), on_kafka(kafka))
+    return {**assembled(services, readers), "ends": ends(deployment)}
+
+
+async def in_postgresql(url: str) -> dict[str, Part]:
+    """Return the numbers of each service, and of `hubs` the cases that they have not accepted."""
     engine = database.connect(url, pool=1)
     try:
         async with engine.connect() as connection:
-            await connection.execute(text("set enable_seqscan to off"))  # a count stops at its limit, by any index
-            return {
-                service: {
-                    name: _number((await connection.execute(text(query))).scalar()) for name, query in questions.items()
-                }
-                for service, questions in QUESTIONS.items()
-            }
+            await not_applied.by_index(connection)  # a count stops at its limit
+            answers = {service: await _answers(connection, service) for service in QUESTIONS}
+            requested = await backlog.requested_cases(connection)
+        for hop in not_applied.HOPS:
+            answers[hop.outbox] |= await _not_applied(engine, hop)
     finally:
         await engine.dispose()
+    return {**answers, "hubs": {one.hub: _requested(one) for one in requested}}
+
+
+async def _answers(tx: Transaction, service: str) -> Part:
+    numbers = {
+        name: _number((await tx.execute(text(query), _values(query))).scalar())
+        for name, query in QUESTIONS[service].items()
+    }
+    lists = {
+        name: [dict(row) for row in (await tx.execute(text(query))).mappings()]
+        for name, query in LISTS.get(service, {}).items()
+    }
+    return {**numbers, **lists}
+
+
+async def _not_applied(engine: AsyncEngine, hop: Hop) -> Part:
+    """Return the age of the oldest event that its consumer lacks, what it is about, and what is known of why."""
+    found, what = await not_applied.oldest(engine, hop), OLDEST_NOT_APPLIED[hop.outbox]
+    where = None
+    if found.age is not None:
+        where = "published" if found.published else "not published"
+    elif found.compared_until is not None:
+        where = f"not known: compared until {found.compared_until:%Y-%m-%d %H:%M}; repeat the command"
+    return {
+        f"{what}, seconds": _whole(found.age),
+        f"{what}, {hop.subject}": found.subject,
+        f"{what}, where": where,
+    }
+
+
+OLDEST_NOT_APPLIED = {"intake": "oldest accepted and undecided", "router": "oldest decision that the notifier lacks"}
+
+
+def _requested(one: backlog.RequestedCases) -> Part:
+    return {
+        "cases not accepted": f"{one.cases:,} or more" if one.cases >= ROW_COUNT_LIMIT else one.cases,
+        "oldest case not accepted, seconds": int(one.seconds),
+        "oldest case not accepted, case": one.case_id,
+    }
 
 
 def _number(answer: Any) -> Any:
@@ -115,37 +222,104 @@ def _number(answer: Any) -> Any:
     return int(answer) if isinstance(answer, str) and answer.isdecimal() else answer
 
 
-async def _lags(kafka: str) -> dict[str, int | str]:
-    """Return the lag by group; an error text if Kafka is not reachable, so that the rest is still shown."""
+async def on_kafka(bootstrap: str) -> Mapping[str, Unread] | str:
+    """Return what is unread by reader, or the kind of error if Kafka does not answer."""
     try:
-        return dict(await _fetch_lags(kafka))
-    except (KafkaError, OSError) as error:
-        return dict.fromkeys(GROUPS, f"unknown: {type(error).__name__}")
+        return await look(bootstrap)
+    except (KafkaError, OSError, TimeoutError) as error:
+        return type(error).__name__
 
 
-async def _fetch_lags(kafka: str) -> dict[str, int]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka)
-    await asyncio.gather(admin.start(), consumer.start())
-    try:
-        return {group: await _lag(admin, consumer, group) for group in GROUPS}
-    finally:
-        await asyncio.gather(admin.close(), consumer.stop())
+def assembled(services: Mapping[str, Part], readers: Mapping[str, Unread] | str) -> dict[str, Part]:
+    """Return both together: `lag` by service, and each hub that has cases or a topic."""
+    if isinstance(readers, str):
+        return {"hubs": {}, **services, "lag": dict.fromkeys(GROUPS, f"unknown: {readers}")}
+    lag: Part = {}
+    hubs: dict[str, Part] = {hub: dict(known) for hub, known in services.get("hubs", {}).items()}
+    for reader, unread in readers.items():
+        if reader in GROUPS:
+            lag |= {reader: unread.records, f"{reader}, oldest unread, seconds": _whole(unread.oldest)}
+        else:
+            hubs.setdefault(reader.removeprefix("hub.").removesuffix(".case"), {}).update(_of_topic(unread))
+    return {**services, "hubs": dict(sorted(hubs.items())), "lag": lag}
 
 
-async def _lag(admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer, group: str) -> int:
-    """Return the number of records from the group's committed offsets to the ends of those partitions."""
-    committed: dict[TopicPartition, Any] = await admin.list_consumer_group_offsets(group)
-    ends = await consumer.end_offsets(list(committed))
-    return sum(max(0, ends[partition] - max(0, at.offset)) for partition, at in committed.items())
+def _of_topic(unread: Unread) -> Part:
+    return {
+        "unread": unread.records,
+        "oldest unread, seconds": _whole(unread.oldest),
+        "read by group": unread.group,
+        "deleted unread": unread.deleted,
+    }
 
 
-def table(counts: dict[str, dict[str, Any]]) -> Table:
-    """Return the status as a table for a terminal."""
-    shown = Table(box=None, header_style="bold")
-    for column in ("service", "what", "now"):
-        shown.add_column(column, justify="right" if column == "now" else "left")
-    for service, answers in counts.items():
-        for name, answer in answers.items():
-            shown.add_row(service, name, "-" if answer is None else str(answer))
+def _whole(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds)
+
+
+# ---- for a terminal -------------------------------------------------------------------------------------------------
+
+
+def table(position: Mapping[str, Any]) -> Table:
+    """Return the status as a table that fits into 80 columns. Hubs without anything that waits are left out."""
+    shown = Table(box=None, header_style="bold", padding=(0, 1))
+    for column in ("of", "what", "now"):
+        shown.add_column(column, justify="right" if column == "now" else "left", overflow="fold")
+    for part in ("intake", "router", "notifier", "lag"):
+        for what, now in _rows(position[part]):
+            shown.add_row(part, what, escape(now))
+    for hub, known in position["hubs"].items():
+        for what, now in _of_hub(known):
+            shown.add_row(hub, what, now)
+    for one in position["ends"]:
+        shown.add_row("ends", " of ".join(filter(None, (one["use"], one.get("partner")))), escape(_end(one)))
     return shown
+
+
+def _rows(known: Part) -> Iterator[tuple[str, str]]:
+    """Yield name and value; an age ("..., seconds") together with what else is known of the same thing."""
+    aged = {name.removesuffix(", seconds") for name in known if name.endswith(", seconds")}
+    for name, answer in known.items():
+        if isinstance(answer, list):
+            yield name, str(len(answer) or "none")
+            yield from map(_listed, answer)
+        elif (thing := next((one for one in aged if name.startswith(f"{one}, ")), None)) is None:
+            yield name, "-" if answer is None else str(answer)
+        elif name.endswith(", seconds"):
+            yield thing, _aged(thing, known)
+
+
+def _listed(one: Part) -> tuple[str, str]:
+    return f"- {one['channel']} of {one['partner']}", f"for {in_words(one['seconds'])}, {one['reason']}"
+
+
+def _aged(thing: str, known: Part) -> str:
+    age = known[f"{thing}, seconds"]
+    others = [known[name] for name in known if name.startswith(f"{thing}, ") and not name.endswith(", seconds")]
+    return ", ".join(filter(None, [None if age is None else in_words(age), *others])) or "-"
+
+
+def _of_hub(known: Part) -> Iterator[tuple[str, str]]:
+    if known.get("cases not accepted"):
+        oldest = in_words(known["oldest case not accepted, seconds"])
+        yield "cases not accepted", f"{known['cases not accepted']}, the oldest for {oldest}"
+    if known.get("unread"):
+        by = f"by {known['read by group']}" if known["read by group"] else "no group has read"
+        yield f"events unread, {by}", f"{known['unread']}, the oldest for {in_words(known['oldest unread, seconds'])}"
+    if known.get("deleted unread"):
+        yield "events deleted unread", str(known["deleted unread"])
+
+
+def _end(one: Part) -> str:
+    return f"not known: {one['unknown']}" if "unknown" in one else f"{one['end'][:10]}, {one['days']} days"
+
+
+def in_words(seconds: float | None) -> str:
+    """Return a duration in its two largest units: 40 s, 5 min, 3 h 20 min, 4 d 2 h."""
+    if seconds is None:
+        return "?"
+    minutes = int(seconds) // 60
+    if minutes < 60:
+        return f"{minutes} min" if minutes else f"{int(seconds)} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"

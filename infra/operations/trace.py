@@ -1,18 +1,20 @@
-"""Trace one referral through the records of every service: when, where, what, why. No personal data."""
+"""Trace one referral through the records of every service: where it is now, then when, where, what, why. No personal data."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from rich.markup import escape
+from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infra.operations import reasons, referral_position
+from infra.operations.referral_position import LATEST, ReferralPosition
 from services.runtime import database
-
-LATEST = 10_000
-"""Maximum number of events of a person that are searched for the referral, the latest ones: many may share a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +30,33 @@ class TraceStep:
         return asdict(self) | {"at": self.at.isoformat()}
 
 
-async def path(url: str, reference: str) -> list[TraceStep]:
-    """Return every step of the referral with this reference, in order of time; none if it does not exist."""
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The path of one referral: every step in order of time, none if it does not exist; and where it is now."""
+
+    reference: str
+    now: ReferralPosition | None
+    steps: list[TraceStep]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "reference": self.reference,
+            "now": self.now.as_dict() if self.now else None,
+            "steps": [step.as_dict() for step in self.steps],
+        }
+
+
+async def path(url: str, reference: str) -> Trace:
+    """Return the path of the referral with this reference."""
+    reference = reference.strip().upper()
     engine = database.connect(url, pool=1)
     try:
         async with engine.connect() as connection:
-            steps = [step for read in READERS for step in await read(connection, reference.strip().upper())]
+            steps = [step for read in READERS for step in await read(connection, reference)]
+            now = await referral_position.find(connection, reference)
     finally:
         await engine.dispose()
-    return sorted(steps, key=lambda step: step.at)
+    return Trace(reference, now, sorted(steps, key=lambda step: step.at))
 
 
 async def _rows(connection: AsyncConnection, reference: str, query: str) -> list[Row[Any]]:
@@ -100,18 +120,24 @@ async def _sent_to_hubs(connection: AsyncConnection, reference: str) -> list[Tra
 
 
 async def _feedback_steps(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    query = """select feedback.recipient, feedback.channel, feedback.feedback_type, feedback.reason, feedback.ordinal, step.key, step.value
-        from notifier.feedback, jsonb_each_text(feedback.steps) as step where reference = :reference"""
+    """Return the steps of feedback in their order; what each attempt found is a step of its own, with its reason."""
+    query = """select feedback.recipient, feedback.channel, feedback.feedback_type, step.key, step.value
+        from notifier.feedback, jsonb_each_text(feedback.steps) as step where reference = :reference order by ordinal"""
     rows = await _rows(connection, reference, query)
-    return [
+    steps = [
         TraceStep(
             datetime.fromisoformat(row.value),
             f"notifier, {row.channel}",
             f"{row.feedback_type} to {row.recipient}: {row.key}",
-            row.reason or "",
         )
         for row in rows
+        if row.key in FEEDBACK_STEPS
     ]
+    return sorted(steps, key=lambda step: FEEDBACK_STEPS.index(step.what.rpartition(": ")[2]))
+
+
+FEEDBACK_STEPS = ("composed", "kept", "sent", "accepted", "resent", "collected")
+"""Steps of a feedback, in the order of those with the same time. A failure is the step of its attempt."""
 
 
 async def _attempted(connection: AsyncConnection, reference: str) -> list[TraceStep]:
@@ -152,7 +178,7 @@ async def _quarantined(connection: AsyncConnection, reference: str) -> list[Trac
             row.first_at,
             f"{row.service} dead letters",
             f"{row.service}:{row.id} " + ("waiting behind an earlier message" if row.waiting else "dead letter"),
-            f"{row.reason}; {row.topic} {row.partition}@{row.offset}; {_state(row)}",
+            f"{reasons.in_words(row.reason)}; {row.topic} {row.partition}@{row.offset}; {_state(row)}",
         )
         for row in rows
     ]
@@ -172,14 +198,41 @@ def _short(event_type: str) -> str:
     return event_type.removeprefix("uk.lightbulb.").rsplit(".", 1)[0]
 
 
-def table(reference: str, steps: list[TraceStep]) -> Table:
-    """Return the steps as a table for a terminal."""
-    shown = Table(title=f"The path of {reference}", title_justify="left", box=None, header_style="bold")
-    for column in ("time (UTC)", "after", "where", "what", "why"):
-        shown.add_column(column, overflow="fold")
-    for step in steps:
-        after = (step.at - steps[0].at).total_seconds()
-        shown.add_row(
-            f"{step.at:%Y-%m-%d %H:%M:%S}", f"{after:.3f} s", escape(step.place), escape(step.what), escape(step.detail)
-        )
-    return shown
+def shown(trace: Trace) -> RenderableType:
+    """Return the trace for a terminal of any width: the position, then two lines or more for each step."""
+    first = trace.steps[0].at
+    return Group(
+        Text(f"The path of {trace.reference}\n", style="bold"),
+        *((_now(trace), Text()) if trace.now else ()),
+        Text("time (UTC)           after         where", style="bold"),
+        *(part for step in trace.steps for part in _lines(step, (step.at - first).total_seconds())),
+    )
+
+
+def _now(trace: Trace) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _position_rows(trace):
+        table.add_row(name, Text(value))
+    return table
+
+
+def _position_rows(trace: Trace) -> Iterator[tuple[str, str]]:
+    now, last = trace.now, trace.steps[-1]
+    assert now is not None
+    yield "status", now.status or "not decided on yet"
+    if now.case_id:
+        yield "case", f"{now.case_status}, {now.business_status}; id {now.case_id}"
+        yield "hubs", f"holder {now.holder or 'none'}, home hub {now.home_hub or 'undecided'}"
+    yield "last", f"{last.at:%Y-%m-%d %H:%M:%S} {last.place}: {last.what}"
+    for one in now.waits_for or ("nothing",):
+        yield "waits for", one
+
+
+def _lines(step: TraceStep, after: float) -> tuple[RenderableType, ...]:
+    """Return when and where, and below it what and why."""
+    what = f"{step.what}; {step.detail}" if step.detail else step.what
+    return Text(f"{step.at:%Y-%m-%d %H:%M:%S}  {after:>9.3f} s   {step.place}"), Padding(
+        Text(what), (0, 0, 0, 2), expand=False
+    )

@@ -177,7 +177,12 @@ def _is_done(output: Resource) -> bool:
 
 
 def _findings(task: Resource) -> Iterable[Resource]:
-    return (output for output in task.get("output", []) if not _is_done(output))
+    return (output for output in task.get("output", []) if not _is_done(output) and not _is_outcome(output))
+
+
+def _is_outcome(output: Resource) -> bool:
+    """Return whether an output is how a need ended."""
+    return "need-outcome" in output["valueCodeableConcept"]["coding"][0]["system"]
 
 
 def _done(task: Resource, resources: list[Resource]) -> Iterable[list[str | None]]:

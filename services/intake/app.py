@@ -17,7 +17,7 @@ from services.intake import accept, store
 from services.intake.csv_upload import endpoint
 from services.intake.group_commit import GroupCommit
 from services.intake.http import fhir_api, messages, openapi, read_api
-from services.intake.mllp.access import HTTP_LIMITS
+from services.intake.mllp import access
 from services.intake.mllp.server import Mllp
 from services.intake.rate_limiter import RateLimiter
 from services.intake.responses import conformance
@@ -25,8 +25,10 @@ from services.intake.translators import bars_fhir, council_csv, form, hl7v2
 from services.messaging import broker
 from services.messaging.outbox import Relay
 from services.reference import directory, fillers, lists, partners, yaml_files
-from services.runtime import database, health, process
+from services.runtime import database, expiry, health, process, startup
 from services.runtime.backlog import BacklogMonitor
+from services.runtime.logs import log
+from services.runtime.process import HttpServers
 from services.runtime.settings import Settings
 from services.runtime.watchdog import Watchdog
 
@@ -53,7 +55,7 @@ ROUTES = [
 
 def create(intake: accept.Intake, engine: AsyncEngine, *, with_metrics: bool = True) -> Starlette:
     """Return the ASGI application, ready if the database is: without Kafka, referrals wait in the outbox."""
-    health_routes = health.routes(engine, with_metrics=with_metrics)
+    health_routes = health.routes(engine, store.SCHEMA, with_metrics=with_metrics)
     app = Starlette(
         routes=[*ROUTES, *health_routes],
         middleware=[Middleware(health.StatusCounterMiddleware)],
@@ -71,33 +73,49 @@ def create(intake: accept.Intake, engine: AsyncEngine, *, with_metrics: bool = T
 
 async def serve(chosen: Settings) -> None:
     """Run until SIGTERM or SIGINT; then accept no connections, and answer the requests in progress."""
+    if chosen.deployment is None:
+        log.warning(
+            "deployment_not_set", setting="LIGHTBULB_DEPLOYMENT", effect="no sender has a credential: all are refused"
+        )
     engine = database.connect(chosen.database)
     secret = chosen.secret()
+    relay = Relay(engine, store.SCHEMA, chosen.kafka, idempotent=chosen.kafka_idempotent)
+    group_commit = GroupCommit(engine, secret, relay)
+    mllp = Mllp(_intake(chosen, group_commit, secret))
+    access.context(chosen)  # a file that cannot be used is refused before anything is waited for
+    expiry.measure(expiry.of_mllp(chosen.mllp_certificate, chosen.mllp_client_ca))
     try:
-        await store.check_secret(engine, secret)
-        await broker.check_topics(chosen.kafka, topics.declared(()), replication=chosen.replication)
-        await broker.run(None, _serve(chosen, engine, secret))
+        async with startup.ready(chosen, _checks(chosen, engine, secret), access.HTTP_LIMITS) as servers:
+            await mllp.open(chosen)
+            await broker.run(None, _serve(chosen, engine, mllp, relay, servers), stopped=servers.stopped())
     finally:
         await engine.dispose()
 
 
-async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
-    relay = Relay(engine, "intake", chosen.kafka, idempotent=chosen.kafka_idempotent)
-    group_commit = GroupCommit(engine, secret, relay)
-    intake = _intake(chosen, group_commit, secret)
-    mllp = Mllp(intake)
-    await mllp.open(chosen)
-    server = process.server(create(intake, engine, with_metrics=chosen.metrics_port is None), HTTP_LIMITS)
+def _checks(chosen: Settings, engine: AsyncEngine, secret: bytes) -> startup.Checks:
+    return {
+        "database": (
+            partial(startup.check_database, chosen.database, store.SCHEMA),
+            partial(store.check_secret, engine, secret),
+        ),
+        "kafka": (partial(broker.check_topics, chosen.kafka, topics.declared(()), replication=chosen.replication),),
+    }
+
+
+async def _serve(chosen: Settings, engine: AsyncEngine, mllp: Mllp, relay: Relay, servers: HttpServers) -> None:
+    intake, group_commit = mllp.intake, mllp.intake.group_commit
+    application = create(intake, engine, with_metrics=chosen.metrics_port is None)
+    servers.show(application, Starlette(routes=health.routes(engine, store.SCHEMA)))
+    backlog = BacklogMonitor(chosen, store.SCHEMA, quarantine=False)
+    watchdog = Watchdog(backlog, [relay.loop(), group_commit.loop()], seconds=chosen.stall_seconds)
     committing = asyncio.create_task(group_commit.run())
-    serving = asyncio.create_task(server.serve(sockets=[process.listen(chosen)]))
-    background = [asyncio.create_task(relay.run()), *_monitoring(chosen, engine, relay, group_commit)]
+    background = [asyncio.create_task(each) for each in (servers.run(), relay.run(), watchdog.run())]
     ended: set[asyncio.Task[None]] = set()
     try:
-        ended, _ = await asyncio.wait({serving, committing, *background}, return_when=asyncio.FIRST_COMPLETED)
+        ended, _ = await asyncio.wait({committing, *background}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         intake.stopping.set()
-        server.should_exit = True
-        await asyncio.gather(serving, mllp.stop())
+        await asyncio.gather(servers.stop(), mllp.stop())
         group_commit.close()
         await committing
         for task in background:
@@ -105,19 +123,6 @@ async def _serve(chosen: Settings, engine: AsyncEngine, secret: bytes) -> None:
         await asyncio.gather(*background, return_exceptions=True)
     for task in ended:
         task.result()
-
-
-def _monitoring(
-    chosen: Settings, engine: AsyncEngine, relay: Relay, group_commit: GroupCommit
-) -> list[asyncio.Task[None]]:
-    """Start the watchdog, and the server of health and metrics if they have a port of their own."""
-    backlog = BacklogMonitor(chosen, "intake", quarantine=False)
-    watchdog = Watchdog(backlog, [relay.loop(), group_commit.loop()], seconds=chosen.stall_seconds)
-    tasks = [asyncio.create_task(watchdog.run())]
-    if chosen.metrics_port is not None:
-        pages = Starlette(routes=health.routes(engine))
-        tasks.append(asyncio.create_task(process.answer_apart(pages, chosen)))
-    return tasks
 
 
 def _intake(chosen: Settings, group_commit: GroupCommit, secret: bytes) -> accept.Intake:
@@ -140,4 +145,4 @@ def _intake(chosen: Settings, group_commit: GroupCommit, secret: bytes) -> accep
 
 
 if __name__ == "__main__":
-    process.run("intake", serve, store.AnotherSecret, yaml_files.ConfigError)
+    process.run("intake", serve, yaml_files.ConfigError)

@@ -25,6 +25,7 @@ from schemas.events import (
     ReferralUpdateNotApplied,
 )
 from schemas.model import PersonKey, Reference
+from schemas.text import fold
 from services.intake import deduplication, identifiers
 from services.intake.deduplication import AcceptedMessage, FoundReferral, StoredReferral, Verdict
 from services.intake.translators.inbound_message import InboundMessage
@@ -236,6 +237,8 @@ def _add_event(
 ) -> None:
     if referral.version == 1:
         referral.person_key = _person_key(secret, translated, referral)
+    if translated.referral:
+        referral.sender_reference = fold(translated.referral.message.referral_id)
     if verdict in (Verdict.RECEIVED, Verdict.UPDATED, Verdict.CANCELLED) and not translated.visit:
         referral.message_id = message.id
     referral.last_at = message.inbound.received_at

@@ -80,6 +80,8 @@ class StoredReferral:
     message_id: UUID | None
     last_at: datetime
     fields: bytes | None = None
+    sender_reference: str | None = None
+    """The sender's own reference, folded, if a message of this batch has it."""
     visit_keys: frozenset[str] | None = None
     """Keys of its stay, if this batch read them."""
 

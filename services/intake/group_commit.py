@@ -19,7 +19,7 @@ from services.runtime.logs import log
 from services.runtime.watchdog import Progress, WatchedTask
 
 FAILING, RECENTLY = 3, 15.0
-"""Three commits in a row that failed without an error of the database, the last at most 15 seconds ago, count as pending work."""
+"""Three commits in a row that failed, the last at most 15 seconds ago, count as pending work."""
 
 
 class Unavailable(Exception):
@@ -123,8 +123,6 @@ class GroupCommit:
         log.warning("commit_failed", reason=database.reason_class(error), messages=messages)
         metrics.BATCH_RETRIES.labels(database.error_kind(error)).inc()
         self._failures, self._failed_at = self._failures + 1, time.monotonic()
-        if database.sqlstate(error) is not None:
-            self._progress.record()  # the database answered with an error: a restart of this process would not help
 
     async def _record(self, messages: Sequence[PendingMessage]) -> None:
         for attempt in range(1, limits.COMMIT_ATTEMPTS + 1):

@@ -21,8 +21,10 @@ from services.intake.batch import Batch, MessageDecision, PendingMessage, Protoc
 from services.intake.deduplication import AcceptedMessage, StoredReferral, Verdict
 from services.intake.translators.translator import TRANSIENT, ReferralName, Translated
 from services.messaging import outbox
-from services.runtime import metrics, tracing
+from services.runtime import StartupError, database, metrics, tracing
 from services.runtime.database import Transaction
+
+SCHEMA = "intake"
 
 
 class ConcurrentUpdate(TimeoutError):
@@ -31,7 +33,7 @@ class ConcurrentUpdate(TimeoutError):
 
 async def record(engine: AsyncEngine, secret: bytes, messages: Sequence[PendingMessage]) -> list[ProtocolResponse]:
     """Decide on these messages and store them in one transaction. Return their responses, in order, after the commit."""
-    async with engine.begin() as tx:
+    async with database.transaction(engine, SCHEMA) as tx:
         message_batch, answers = await prepare(tx, secret, messages)
         await write(tx, message_batch, answers)
     for message, decision in zip(messages, message_batch.decisions, strict=True):
@@ -228,7 +230,7 @@ async def write(tx: Transaction, book: Batch, answers: Sequence[ProtocolResponse
         outbox.OutboxMessage(topics.REFERRAL_EVENT, event, contexts.get(event.causation_id or ""))
         for event in book.events
     ]
-    await outbox.add(tx, "intake", events)
+    await outbox.add(tx, SCHEMA, events)
 
 
 async def _save_messages(tx: Transaction, message_batch: Batch, answers: Sequence[ProtocolResponse]) -> None:
@@ -350,6 +352,7 @@ async def _save_referrals(tx: Transaction, rows: Sequence[StoredReferral]) -> No
             "ids": [row.message_id for row in rows],
             "times": [row.last_at for row in rows],
             "fields": [row.fields for row in rows],
+            "named": [row.sender_reference for row in rows],
         },
     )
 
@@ -358,13 +361,14 @@ _UPDATE = text("""
     update intake.referral as referral
     set person_key = now.person_key, version = now.version, first_intent = now.first_intent, content_hash = now.content_hash,
         subject = now.subject, cancelled = now.cancelled, first_sent_at = now.first_sent_at, sent_at = now.sent_at,
-        message_id = now.message_id, last_at = now.last_at, fields = now.fields
+        message_id = now.message_id, last_at = now.last_at, fields = now.fields,
+        sender_reference = coalesce(now.sender_reference, referral.sender_reference)
     from unnest(cast(:partners as text[]), cast(:referral_ids as text[]), cast(:person_keys as text[]),
                 cast(:versions as integer[]), cast(:intents as text[]), cast(:hashes as text[]), cast(:subjects as text[]),
                 cast(:cancelled as boolean[]), cast(:first_sent as timestamptz[]), cast(:sent as timestamptz[]),
-                cast(:ids as uuid[]), cast(:times as timestamptz[]), cast(:fields as bytea[]))
+                cast(:ids as uuid[]), cast(:times as timestamptz[]), cast(:fields as bytea[]), cast(:named as text[]))
          as now (partner, referral_id, person_key, version, first_intent, content_hash, subject, cancelled,
-                 first_sent_at, sent_at, message_id, last_at, fields)
+                 first_sent_at, sent_at, message_id, last_at, fields, sender_reference)
     where referral.partner = now.partner and referral.referral_id = now.referral_id""")
 
 
@@ -484,7 +488,7 @@ async def attachment(engine: AsyncEngine, reference: str) -> tuple[str | None, b
     return (row.media_type, row.content) if row else None
 
 
-class AnotherSecret(Exception):
+class AnotherSecret(StartupError):
     """The database was initialised with another secret: person keys and references would differ."""
 
 

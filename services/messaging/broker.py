@@ -6,7 +6,6 @@ transaction, a new group starts at the earliest offset, and records are raw byte
 
 import asyncio
 import dataclasses
-import signal
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
@@ -21,7 +20,7 @@ from faststream.kafka import KafkaBroker
 from schemas.topics import Topic
 from services.messaging.cloudevents import KafkaRecord
 from services.messaging.dead_letter_share import PAUSE_SECONDS
-from services.runtime import StartupError, database, metrics
+from services.runtime import NotYet, StartupError, database, metrics, signals
 from services.runtime.backlog import BacklogSnapshot
 from services.runtime.logs import log
 from services.runtime.positions import Positions
@@ -42,6 +41,9 @@ GRACEFUL_SECONDS = 5.0
 
 STOP_SECONDS = 12.0
 """How long the client may take to finish the current batch and to leave the consumer group."""
+
+LISTED_DIFFERENCES = 5
+"""How many differences of topics one message lists; it states the number of the others."""
 
 
 def create(settings: Settings, *, name: str) -> KafkaBroker:
@@ -119,21 +121,16 @@ class Subscription:
         consumer = self._subscriber.consumer
         return consumer.assignment() if consumer is not None else frozenset()
 
-    def _assigned_positions(self, snapshot: BacklogSnapshot) -> Mapping[TopicPartition, tuple[int, int]]:
+    def _assigned_positions(self, snapshot: BacklogSnapshot) -> Mapping[TopicPartition, int]:
         assigned = self._assigned()
         return {one: at for one, at in self._positions(snapshot).items() if one in assigned}
 
-    def _positions_if_unassigned(self, snapshot: BacklogSnapshot) -> Mapping[TopicPartition, tuple[int, int]]:
+    def _positions_if_unassigned(self, snapshot: BacklogSnapshot) -> Mapping[TopicPartition, int]:
         return {} if self._assigned() else self._positions(snapshot)
 
-    def _positions(self, snapshot: BacklogSnapshot) -> dict[TopicPartition, tuple[int, int]]:
-        database_errors = self._handler.database_errors
+    def _positions(self, snapshot: BacklogSnapshot) -> dict[TopicPartition, int]:
         paused = snapshot.paused | self._handler.paused
-        return {
-            one: (lag.committed, database_errors)
-            for one, lag in snapshot.lags.items()
-            if lag.records and one.topic not in paused
-        }
+        return {one: lag.committed for one, lag in snapshot.lags.items() if lag.records and one.topic not in paused}
 
 
 async def _parse(records: Any, original: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -157,8 +154,7 @@ Receive = Callable[[Sequence[KafkaRecord]], Awaitable[Collection[str] | None]]
 class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
     """The handler of one subscriber, and the rebalance listener that lets it finish its batch before a revocation.
 
-    `database_errors`: attempts that PostgreSQL rejected. `joined`: this member got its first assignment. `paused`: topics that
-    wait to be tried again.
+    `joined`: this member got its first assignment. `paused`: topics that wait to be tried again.
     """
 
     def __init__(self, receive: Receive, positions: Positions | None = None) -> None:
@@ -170,7 +166,6 @@ class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self.paused: frozenset[str] = frozenset()
         self._busy = asyncio.Lock()
         self._revoked = False
-        self.database_errors = 0
         self.joined = False
 
     async def handle(self, records: tuple[ConsumerRecord[bytes, bytes], ...]) -> None:
@@ -201,7 +196,6 @@ class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             except Exception as error:
                 log.warning("batch_retrying", reason=database.reason_class(error), records=len(records), seconds=pause)
                 metrics.BATCH_RETRIES.labels(database.error_kind(error)).inc()
-                self.database_errors += database.sqlstate(error) is not None
                 if self._revoked or remaining <= 0:
                     raise
             await asyncio.sleep(pause)
@@ -271,7 +265,11 @@ def _record(record: "ConsumerRecord[bytes, bytes]") -> KafkaRecord:
 
 
 class TopicsDiffer(StartupError):
-    """The topics differ from their declaration; the text lists the differences."""
+    """The topics differ from their declaration; the text lists the differences, and where it is written what to do."""
+
+
+class TopicsMissing(TopicsDiffer, NotYet):
+    """Topics are missing, and no other differs; `lightbulb migrate` creates them."""
 
 
 async def create_topics(kafka: str, topics: Sequence[Topic], *, replication: int) -> None:
@@ -306,13 +304,22 @@ def _raise_failures(response: Any) -> None:
 
 
 async def check_topics(kafka: str, topics: Sequence[Topic], *, replication: int) -> None:
-    """Raise TopicsDiffer if a topic is missing or its partitions, replication or limits are not as declared."""
+    """Raise TopicsDiffer if partitions, replication or limits of a topic are not as declared, TopicsMissing if only topics are missing."""
     existing, configs = await _existing_topics(kafka, [topic.name for topic in topics])
-    differences = [line for topic in topics for line in _differences(topic, existing, configs, replication)]
+    missing = [topic.name for topic in topics if existing.get(topic.name, {"error_code": 1})["error_code"] != 0]
+    there = [topic for topic in topics if topic.name not in missing]
+    differences = [line for topic in there for line in _differences(topic, existing, configs, replication)]
+    lines = _first([*(f"{name}: missing" for name in missing), *differences])
     if differences:
-        raise TopicsDiffer(
-            "Topics are not as declared in schemas/topics.py:\n" + "\n".join(f"  {line}" for line in differences)
-        )
+        raise TopicsDiffer(f"Topics are not as declared: {lines}. See docs/operate.md, Topics that differ.")
+    if missing:
+        raise TopicsMissing(f"Topics are not as declared: {lines}; run `lightbulb migrate`.")
+
+
+def _first(lines: Sequence[str]) -> str:
+    """Join the first few of these lines, and the number of the others."""
+    others = len(lines) - LISTED_DIFFERENCES
+    return "; ".join(lines[:LISTED_DIFFERENCES]) + (f"; and {others} more" if others > 0 else "")
 
 
 async def _existing_topics(
@@ -341,10 +348,7 @@ async def _existing_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) ->
 def _differences(
     topic: Topic, existing: dict[str, Any], configs: dict[str, dict[str, str]], replication: int
 ) -> list[str]:
-    actual = existing.get(topic.name)
-    if actual is None or actual["error_code"] != 0:
-        return [f"{topic.name}: missing; run `lightbulb migrate`"]
-    partitions, settings = actual["partitions"], configs.get(topic.name, {})
+    partitions, settings = existing[topic.name]["partitions"], configs.get(topic.name, {})
     declared_settings = _configs(topic, replication).items()
     pairs = {
         "partitions": (str(topic.partitions), str(len(partitions))),
@@ -354,16 +358,15 @@ def _differences(
     return [f"{topic.name}: {name} is {have}, declared {want}" for name, (want, have) in pairs.items() if want != have]
 
 
-async def run(broker: KafkaBroker | None, *background: Coroutine[Any, Any, None]) -> None:
-    """Start the broker and the background work; on SIGTERM or SIGINT finish the current batch and stop.
+async def run(
+    broker: KafkaBroker | None, *background: Coroutine[Any, Any, None], stopped: Coroutine[Any, Any, None] | None = None
+) -> None:
+    """Start the broker and the background work. When `stopped` returns, finish the current batch and stop.
 
-    A second signal ends the process at once, as SIGKILL would: its transaction is rolled back, and another process repeats the work.
-    If a background task ends or fails, the process ends and its supervisor restarts it.
+    Without `stopped` that is at SIGTERM or SIGINT. If a background task ends or fails, the process ends and its supervisor restarts it.
     """
-    stopping = asyncio.Event()
-    _stop_on_signal(stopping)
     consuming = [asyncio.create_task(_consume(broker))] if broker is not None else []
-    others = [asyncio.create_task(stopping.wait()), *map(asyncio.create_task, background)]
+    others = list(map(asyncio.create_task, (stopped or _until_signal(), *background)))
     try:
         await asyncio.wait([*consuming, *others], return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -374,28 +377,16 @@ async def run(broker: KafkaBroker | None, *background: Coroutine[Any, Any, None]
         task.result()
 
 
+async def _until_signal() -> None:
+    await signals.stop_event().wait()
+
+
 async def _consume(broker: KafkaBroker) -> None:
     try:
         await broker.start()
         await asyncio.Event().wait()
     finally:
         await _leave(broker)
-
-
-def _stop_on_signal(stopping: asyncio.Event) -> None:
-    """Set `stopping` on the first signal; restore the default handlers, so that a second one ends the process."""
-    loop = asyncio.get_running_loop()
-    stop_signals = (signal.SIGTERM, signal.SIGINT)
-
-    def on_signal() -> None:
-        for number in stop_signals:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-        log.info("stopping")
-        stopping.set()
-
-    for number in stop_signals:
-        loop.add_signal_handler(number, on_signal)
 
 
 async def _leave(broker: KafkaBroker) -> None:

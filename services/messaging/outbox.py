@@ -127,11 +127,15 @@ class OutboxRow:
 
 
 async def lock_shards(tx: Transaction, schema: str) -> list[int]:
-    """Lock the shards that no other relay holds, until this transaction ends, and return them."""
+    """Lock the shards that no other relay holds, until this transaction ends, and return them.
+
+    Raises if this transaction is read-only: what it publishes could not be marked, and would be published again and again.
+    """
     result = await tx.execute(
-        text("""
+        text(f"""
+            with nothing as (update {schema}.outbox set shard = shard where false)
             select shard from generate_series(0, :last) as shard
-            where pg_try_advisory_xact_lock(hashtext(:name), shard)"""),
+            where pg_try_advisory_xact_lock(hashtext(:name), shard)"""),  # noqa: S608 - schema names are constants
         {"last": SHARDS - 1, "name": f"lightbulb outbox {schema}"},
     )
     return list(result.scalars())
@@ -222,8 +226,6 @@ class Relay:
     def _failed(self, error: Exception, pause: float) -> None:
         log.warning("relay_retrying", schema=self._schema, reason=database.reason_class(error), seconds=pause)
         metrics.RELAY_FAILURES.labels(database.error_kind(error)).inc()
-        if database.sqlstate(error) is not None:
-            self._progress.record()  # PostgreSQL rejected it: a restart would not help, so it does not count as a stall
 
     async def _last_round(self) -> None:
         """Publish what this process committed last, which would otherwise wait for another process or a restart."""

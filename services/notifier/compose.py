@@ -3,8 +3,9 @@
 The notifier stores no cases: all content of a feedback comes from one `ReferralContext` and the event that carries it, so it cannot
 depend on another person's or referrer's referral. Free text of a hub is never repeated: reasons are codes with reviewed texts. The
 action and provider of an intervention are named only if they are on the reviewed lists of
-infra/reference_data/templates/actions.yaml; otherwise only the service's label is. Risk flags never reach this module. Feedback about
-a person with restricted data names no hub, authority, provider or reason that could disclose where the person lives.
+infra/reference_data/templates/actions.yaml; otherwise only the service's label is. Feedback says completed, returned or cancelled
+only if no need of the referral is open, and lists nothing as done that is dated after the event. Risk flags never reach this module.
+Feedback about a person with restricted data names no hub, authority, provider or reason that could disclose where the person lives.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,11 +14,11 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 from uuid import UUID, uuid5
-from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
 from schemas.case import CaseStatus, Ended, EndReason, Finding, HoldReason, Intervention, RoutingReason
+from schemas.dates import in_england
 from schemas.events import (
     CancellationRefused,
     CaseAccepted,
@@ -45,9 +46,6 @@ FEEDBACK = UUID("5b8e6f0c-3f55-5a53-9c39-1c5d1f6f3b1a")
 """Namespace of feedback ids (RFC 9562 UUID version 5)."""
 
 
-_LONDON = ZoneInfo("Europe/London")
-
-
 class FeedbackType(StrEnum):
     """The types of feedback: the rows of the table in docs/architecture.md, Who receives what."""
 
@@ -59,8 +57,23 @@ class FeedbackType(StrEnum):
     COMPLETED = "completed"
     REJECTED = "rejected"
     CANCELLED = "cancelled"
+    COMPLETED_IN_PART = "completed-in-part"
+    REJECTED_IN_PART = "rejected-in-part"
+    CANCELLED_IN_PART = "cancelled-in-part"
+    ENDED = "ended"
     CANCELLATION_REFUSED = "cancellation-refused"
     UPDATE_REFUSED = "update-refused"
+
+
+IN_PART: Mapping[FeedbackType, FeedbackType] = {
+    FeedbackType.COMPLETED: FeedbackType.COMPLETED_IN_PART,
+    FeedbackType.REJECTED: FeedbackType.REJECTED_IN_PART,
+    FeedbackType.CANCELLED: FeedbackType.CANCELLED_IN_PART,
+}
+"""The type of feedback about the end of needs while others of the same referral are open, by that of an end of all."""
+
+LISTS_ACTIONS = frozenset({FeedbackType.COMPLETED, FeedbackType.COMPLETED_IN_PART, FeedbackType.ENDED})
+"""Types of feedback that list what was done."""
 
 
 class Audience(StrEnum):
@@ -104,11 +117,6 @@ ANSWERED_WITH_REFERENCE = frozenset({"bars-fhir", "form", "council-csv"})
 
 ROUTED_SURNAME = 69
 """Longest surname in an address of automatic routing: Mex-To holds 100 characters, and what precedes the surname has 31."""
-
-
-def in_england(at: datetime) -> date:
-    """Return the date in England at this instant."""
-    return at.astimezone(_LONDON).date()
 
 
 class Coded(Immutable):
@@ -166,6 +174,15 @@ class ReportedFinding(Immutable):
     finding: Coded
 
 
+class NeedOutcome(Immutable):
+    """How a need ended. A need that ended before has no reason and advice, unless a restatement repeats them."""
+
+    need: Coded
+    status: CaseStatus
+    reason: Coded | None = None
+    refer_to: HubContact | None = None
+
+
 class CompletedAction(Immutable):
     """An action that was done, by whom and when; the service alone if more must not be disclosed."""
 
@@ -206,6 +223,8 @@ class Feedback(Immutable):
     until: date | None = None
     refer_to: HubContact | None = None
     needs: tuple[Coded, ...] = Field((), description="The needs that this feedback is about")
+    ended: tuple[NeedOutcome, ...] = Field((), description="The needs that end, if it is about an end")
+    ended_before: tuple[NeedOutcome, ...] = Field((), description="The needs that had ended before")
     open_needs: tuple[Coded, ...] = ()
     findings: tuple[ReportedFinding, ...] = ()
     completed_actions: tuple[CompletedAction, ...] = ()
@@ -222,6 +241,11 @@ class Feedback(Immutable):
     def on(self) -> date:
         """The date of the event in England."""
         return in_england(self.at)
+
+    @property
+    def returns_needs(self) -> bool:
+        """Return whether needs are returned to the referrer, who may have to arrange something else."""
+        return any(one.status is CaseStatus.REJECTED for one in self.ended)
 
     def with_text(self, text: tuple[str, ...]) -> "Feedback":
         """Return a copy with these paragraphs."""
@@ -257,6 +281,8 @@ class _Outcome:
     refer_to: HubContact | None = None
     needs: tuple[ServiceCode, ...] = ()
     findings: tuple[Finding, ...] = ()
+    ended_as: CaseStatus | None = None
+    """How `needs` end, if the event is about an end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,12 +325,33 @@ def restate(feedback: Feedback, undelivered: Sequence[Feedback], texts: Feedback
     whole = feedback.model_copy(
         update={
             "is_restatement": True,
-            "findings": _latest_findings([*lost, feedback]),
+            **_of_lost(feedback, lost),
             "completed_actions": feedback.all_completed_actions,
             "routing_reasons": feedback.routing_reasons or _last_routing_reasons(feedback, lost),
         }
     )
     return whole.with_text(texts.restated(whole))
+
+
+def _of_lost(feedback: Feedback, lost: Sequence[Feedback]) -> dict[str, Any]:
+    return {
+        "findings": _latest_findings([*lost, feedback]),
+        "ended_before": _with_lost_reasons(feedback, lost),
+        "practice_todo": _todo_of([feedback, *lost]),
+    }
+
+
+def _with_lost_reasons(feedback: Feedback, lost: Iterable[Feedback]) -> tuple[NeedOutcome, ...]:
+    """Return how needs had ended, with the reason and advice of those about which the feedback was lost."""
+    if feedback.restricted_access:
+        return feedback.ended_before
+    known = {outcome.need.code: outcome for one in lost for outcome in one.ended}
+    return tuple(known.get(outcome.need.code, outcome) for outcome in feedback.ended_before)
+
+
+def _todo_of(feedbacks: Sequence[Feedback]) -> str | None:
+    """Return what the practice needs to do, by the first feedback that returns needs, or else by the first."""
+    return next((one for one in feedbacks if one.returns_needs), feedbacks[0]).practice_todo
 
 
 def _last_routing_reasons(feedback: Feedback, earlier: Sequence[Feedback]) -> tuple[Coded, ...]:
@@ -338,11 +385,11 @@ def _outcome(data: CaseEvent, context: ReferralContext, texts: FeedbackTexts) ->
         case CaseAssessed():
             return _assessed(data, context)
         case CaseCompleted():
-            return _ended(FeedbackType.COMPLETED, data.ended, context)
+            return _ended(CaseStatus.COMPLETED, data.ended, context)
         case CaseRejected():
             return _rejected(data, context, texts)
         case CaseCancelled():
-            return _ended(FeedbackType.CANCELLED, data.ended, context, texts.end(data.reason))
+            return _ended(CaseStatus.CANCELLED, data.ended, context, texts.end(data.reason))
         case CancellationRefused():
             return _Outcome(FeedbackType.CANCELLATION_REFUSED) if data.refused == context.reference else None
         case UpdateRefused():
@@ -379,18 +426,29 @@ def _rejected(data: CaseRejected, context: ReferralContext, texts: FeedbackTexts
     reason, refer_to = texts.end(data.reason), texts.hub(data.refer_to)
     if context.restricted_access:
         reason, refer_to = texts.without_place() if data.reason is EndReason.OUTSIDE_COUNTY else reason, None
-    return _ended(FeedbackType.REJECTED, data.ended, context, reason, refer_to)
+    return _ended(CaseStatus.REJECTED, data.ended, context, reason, refer_to)
 
 
 def _ended(
-    feedback_type: FeedbackType,
+    ended_as: CaseStatus,
     ended: Sequence[Ended],
     context: ReferralContext,
     reason: Coded | None = None,
     refer_to: HubContact | None = None,
 ) -> _Outcome | None:
     needs = tuple(need for end in ended if end.reference == context.reference for need in end.needs)
-    return _Outcome(feedback_type, reason=reason, refer_to=refer_to, needs=needs) if needs else None
+    if not needs:
+        return None
+    feedback_type = _type_of_end(ended_as, context)
+    return _Outcome(feedback_type, reason=reason, refer_to=refer_to, needs=needs, ended_as=ended_as)
+
+
+def _type_of_end(ended_as: CaseStatus, context: ReferralContext) -> FeedbackType:
+    """Return the type of feedback about an end: of a part while a need is open, `ended` if needs have ended in different ways."""
+    whole = FeedbackType(ended_as.value)
+    if context.open_needs:
+        return IN_PART[whole]
+    return whole if {ended_as, *(one.status for one in context.ended_needs)} == {ended_as} else FeedbackType.ENDED
 
 
 # ---- recipients ------------------------------------------------------------------------------------------------------
@@ -502,10 +560,15 @@ def _write(
         full=full,
         person=None if context.person.provisional else context.person,
         **_contact(context, texts),
-        practice_todo=texts.practice_todo(outcome.feedback_type, full=full),
-        **(_content(context, outcome, addressee.column, texts) if full else {}),
+        practice_todo=texts.practice_todo(_todo_type(outcome), full=full),
+        **(_content(event, context, outcome, addressee.column, texts) if full else {}),
     )
     return feedback.with_text(texts.paragraphs(feedback))
+
+
+def _todo_type(outcome: _Outcome) -> FeedbackType:
+    """Return the type of feedback whose text says what to do: that of a rejection whenever needs are returned."""
+    return FeedbackType.REJECTED if outcome.ended_as is CaseStatus.REJECTED else outcome.feedback_type
 
 
 def _identity(context: ReferralContext) -> dict[str, Any]:
@@ -527,13 +590,15 @@ def _contact(context: ReferralContext, texts: FeedbackTexts) -> dict[str, Any]:
     return {"hub": texts.hub(context.home_hub) or texts.central()}
 
 
-def _content(context: ReferralContext, outcome: _Outcome, audience: Audience, texts: FeedbackTexts) -> dict[str, Any]:
+def _content(
+    event: Event, context: ReferralContext, outcome: _Outcome, audience: Audience, texts: FeedbackTexts
+) -> dict[str, Any]:
     """Return the content beyond the status that this audience may read."""
     reasons = [r for r in context.reasons if audience is Audience.HOSPITAL or r not in STAY]
     done = tuple(
         _completed_action(i, audience, context, texts)
         for i in context.interventions
-        if i.reference == context.reference
+        if i.reference == context.reference and i.on <= in_england(event.time)
     )
     findings = [(texts.service(f.service), texts.finding(f.finding)) for f in outcome.findings]
     return {
@@ -544,10 +609,22 @@ def _content(context: ReferralContext, outcome: _Outcome, audience: Audience, te
         "until": outcome.until,
         "refer_to": outcome.refer_to,
         "needs": tuple(texts.service(need) for need in outcome.needs),
+        **_ends(context, outcome, texts),
         "open_needs": tuple(texts.service(need) for need in context.open_needs),
         "findings": tuple(ReportedFinding(service=service, finding=finding) for service, finding in findings),
-        "completed_actions": _once(done) if outcome.feedback_type is FeedbackType.COMPLETED else (),
+        "completed_actions": _once(done) if outcome.feedback_type in LISTS_ACTIONS else (),
         "all_completed_actions": _once(done),
+    }
+
+
+def _ends(context: ReferralContext, outcome: _Outcome, texts: FeedbackTexts) -> dict[str, tuple[NeedOutcome, ...]]:
+    """Return the needs that end with this event, and those that had ended before."""
+    why = {"status": outcome.ended_as, "reason": outcome.reason, "refer_to": outcome.refer_to}
+    now = outcome.needs if outcome.ended_as else ()
+    before = (one for one in context.ended_needs if one.service not in now)
+    return {
+        "ended": tuple(NeedOutcome.model_validate({"need": texts.service(need), **why}) for need in now),
+        "ended_before": tuple(NeedOutcome(need=texts.service(one.service), status=one.status) for one in before),
     }
 
 

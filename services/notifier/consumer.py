@@ -75,7 +75,7 @@ class CaseEventConsumer:
 
     async def _store_batch(self, records: Sequence[KafkaRecord], spans: RecordSpans) -> None:
         read = [(record, _read(record)) for record in records]
-        async with self._engine.begin() as tx:
+        async with database.transaction(self._engine, store.SCHEMA) as tx:
             new = await store.record_inputs(tx, _events(one for _, one in read))
             keys = [_key(record, one) for record, one in read]
             groups = itertools.chain.from_iterable(map(_groups, _events(one for _, one in read)))
@@ -93,7 +93,7 @@ class CaseEventConsumer:
             await self._store_resubmitted(rows, spans)
 
     async def _store_resubmitted(self, rows: Sequence[ReleasableLetter], spans: RecordSpans) -> None:
-        async with self._engine.begin() as tx:
+        async with database.transaction(self._engine, store.SCHEMA) as tx:
             locked_rows = {row.record: row for row in await resubmit.take(tx, store.SCHEMA, rows)}
             read = [(record, _read(record)) for record in locked_rows]
             new = await store.record_inputs(tx, _events(one for _, one in read))
@@ -160,12 +160,12 @@ class CaseEventConsumer:
         """Store the record that made its batch fail as a dead letter."""
         letter = _rejected(record, reason)
         self._share.check([record], [letter])
-        async with self._engine.begin() as tx:
+        async with database.transaction(self._engine, store.SCHEMA) as tx:
             await dead_letters.add(tx, store.SCHEMA, [letter])
         self._share.count_checked()
 
     async def _reject_resubmitted(self, row: ReleasableLetter, reason: str) -> None:
-        async with self._engine.begin() as tx:
+        async with database.transaction(self._engine, store.SCHEMA) as tx:
             for locked_row in await resubmit.take(tx, store.SCHEMA, [row]):
                 await resubmit.reject_resubmitted(tx, store.SCHEMA, locked_row, _rejected(locked_row.record, reason))
 

@@ -1,6 +1,7 @@
 """Delivery of composed feedback: lease what is due, make attempts concurrently, and store outcomes in batches.
 
-Commits of the same process wake it. It polls for retries that are due and for feedback of other processes.
+Commits of the same process wake it. It polls for retries that are due and for feedback of other processes. What could not be delivered
+for a long time fails finally.
 """
 
 import asyncio
@@ -16,8 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.notifier import leases
 from services.notifier.channels import Channel, Failed, Outcome, Retry, pause_before
+from services.notifier.circuits import Turn
 from services.notifier.compose import FeedbackTexts, restate
 from services.notifier.leases import Acquired, Attempt, Lease
+from services.notifier.store import SCHEMA
 from services.runtime import database, metrics, tracing
 from services.runtime.backlog import BacklogSnapshot
 from services.runtime.logs import log
@@ -33,6 +36,11 @@ LEASE_SECONDS = 30.0
 """Longer than any channel may take, so that no other process attempts the same feedback concurrently."""
 
 POLL_SECONDS = 0.5
+
+GIVE_UP_POLL_SECONDS = 5.0
+"""How often each process looks for feedback that was due for too long."""
+
+GIVEN_UP_AT_ONCE = 256
 
 BUSY = 16
 LINGER_SECONDS = 0.005
@@ -50,12 +58,14 @@ class Deliverer:
         *,
         recorded: Callable[[], None] = lambda: None,
         lease_seconds: float = LEASE_SECONDS,
+        give_up_after: float = 604_800.0,
     ) -> None:
         self._engine = engine
         self._channels = channels
         self._texts = texts
         self._recorded = recorded
         self._lease_seconds = lease_seconds
+        self._give_up_after = give_up_after
         self._woken = asyncio.Event()
         self._results_there = asyncio.Event()
         self._results: list[Attempt] = []
@@ -79,13 +89,14 @@ class Deliverer:
 
     async def run(self) -> None:
         """Deliver until cancelled; then let current attempts end, and store their outcomes."""
-        recorder = asyncio.create_task(self._record_loop())
+        others = [asyncio.create_task(self._record_loop()), asyncio.create_task(self._give_up_loop())]
         try:
             await self._lease_loop()
         finally:
             await self._finish()
-            recorder.cancel()
-            await asyncio.gather(recorder, return_exceptions=True)
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
             await self._record_last()
 
     async def _finish(self) -> None:
@@ -127,8 +138,6 @@ class Deliverer:
 
     def _refused(self, error: Exception) -> None:
         metrics.BATCH_RETRIES.labels(database.error_kind(error)).inc()
-        if database.sqlstate(error) is not None:
-            self._progress.record()  # PostgreSQL rejected it: a restart would not help, so it does not count as a stall
 
     async def _wait(self) -> None:
         """Wait until woken or the poll is due; not by `wait_for`, which in Python 3.11 can swallow a cancellation."""
@@ -144,19 +153,27 @@ class Deliverer:
         busy = [recipient for recipient, count in self._by_recipient.items() if count >= EACH]
         async with self._engine.begin() as tx:
             acquired = await leases.acquire(tx, limit=limit, seconds=self._lease_seconds, lease=uuid4(), busy=busy)
-            restated = [await self._restated(tx, one) if one.follows_failure else one for one in acquired.leases]
-        return replace(acquired, leases=restated)
+            prepared = [
+                await self._rewritten(tx, one) if one.follows_failure or not one.request.body else one
+                for one in acquired.leases
+            ]
+        return replace(acquired, leases=prepared)
 
-    async def _restated(self, tx: database.Transaction, lease: Lease) -> Lease:
-        """Restate a feedback that follows a final failure, before its first attempt, with the whole position."""
+    async def _rewritten(self, tx: database.Transaction, lease: Lease) -> Lease:
+        """Restate a feedback that follows a final failure, with the whole position; render one that has no bytes yet.
+
+        Neither was ever sent.
+        """
         feedback, undelivered = await leases.since_accepted(tx, lease)
         try:
-            restated = restate(feedback, undelivered, self._texts)
-            rendered = self._channels[lease.conversation.channel].render(restated)
+            stated = restate(feedback, undelivered, self._texts) if lease.follows_failure else feedback
+            rendered = self._channels[lease.conversation.channel].render(stated)
         except Exception as error:
+            if database.is_transient(error):
+                raise
             log.error("restatement_failed", feedback_id=feedback.id, reason=database.reason_class(error))
             return lease
-        await leases.rewrite(tx, lease, restated, rendered)
+        await leases.rewrite(tx, lease, stated, rendered)
         return leases.with_bytes(lease, rendered)
 
     # -- attempting
@@ -186,7 +203,7 @@ class Deliverer:
             return await self._channels[lease.conversation.channel].deliver(lease.request)
         except Exception as error:
             log.error("channel_failed", channel=lease.conversation.channel, reason=database.reason_class(error))
-            return Retry(f"raised:{database.reason_class(error)}")
+            return Retry(f"raised:{database.reason_class(error)}", endpoint=False)
 
     # -- storing
 
@@ -217,9 +234,35 @@ class Deliverer:
         self._wake_later(results)
 
     async def _mark(self, results: Sequence[Attempt]) -> None:
-        async with self._engine.begin() as tx:
-            await leases.mark(tx, results)
+        async with database.transaction(self._engine, SCHEMA) as tx:
+            turns = await leases.mark(tx, results)
+        for turn in turns:
+            _log_turn(turn)
         self._recorded()
+
+    # -- giving up
+
+    async def _give_up_loop(self) -> None:
+        while True:
+            try:
+                given_up = await self._give_up()
+            except Exception as error:
+                self._refused(error)
+                log.warning("give_up_retrying", reason=database.reason_class(error), seconds=GIVE_UP_POLL_SECONDS)
+                given_up = 0
+            if given_up < GIVEN_UP_AT_ONCE:
+                await asyncio.sleep(GIVE_UP_POLL_SECONDS)
+
+    async def _give_up(self) -> int:
+        """Fail finally what has been due for too long. Return how many feedbacks failed."""
+        async with database.transaction(self._engine, SCHEMA) as tx:
+            given_up = await leases.give_up(tx, seconds=self._give_up_after, limit=GIVEN_UP_AT_ONCE)
+        for one in given_up:
+            log.error("feedback_failed", reason=one.reason, **one.log_fields())
+        if given_up:
+            self._recorded()
+            self.wake()
+        return len(given_up)
 
     def _wake_later(self, results: Sequence[Attempt]) -> None:
         """Wake at once for the next feedback of each conversation, and after its pause for each retry."""
@@ -249,6 +292,15 @@ def _delivering(lease: Lease) -> Span:
 
 def _pause(lease: Lease, outcome: Outcome) -> float:
     return pause_before(lease.request.attempt + 1, outcome.after) if isinstance(outcome, Retry) else 0.0
+
+
+def _log_turn(turn: Turn) -> None:
+    """Log an endpoint once when its circuit opens, and once when it closes."""
+    fields = {"channel": turn.endpoint.channel, "partner": turn.endpoint.recipient, "seconds": round(turn.seconds)}
+    if turn.reason is None:
+        log.info("endpoint_recovered", **fields)
+    else:
+        log.error("endpoint_failing", reason=turn.reason, **fields)
 
 
 def _count(attempt: Attempt) -> None:

@@ -39,7 +39,7 @@ def application(engine: AsyncEngine, partners: Partners, health_routes: Sequence
         if not is_storable(reference):
             return _json(404, UNKNOWN)
         try:
-            async with engine.begin() as tx:
+            async with database.transaction(engine, store.SCHEMA) as tx:
                 stored = await store.fetch(tx, reference, recipients_of(caller), datetime.now(UTC))
         except Exception as error:
             return _unable(error)

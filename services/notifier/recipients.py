@@ -44,15 +44,5 @@ class PartnerRecipients:
         return partner.feedback.mesh_mailbox if partner else None
 
     def _recipient(self, partner: Partner) -> RegisteredRecipient:
-        recipient = Recipient(id=partner.id, ods=partner.ods, name=partner.name, channel=self._channel(partner))
+        recipient = Recipient(id=partner.id, ods=partner.ods, name=partner.name, channel=partner.feedback.channel)
         return RegisteredRecipient(recipient=recipient, kind=partner.kind)
-
-    def _channel(self, partner: Partner) -> str:
-        """Return the channel of its entry, or mailbox if this installation has no address for that channel."""
-        match partner.feedback.channel:
-            case "fhir" if self._partners.access(partner.id).feedback_url is not None:
-                return "fhir"
-            case "mesh" if self._mesh:
-                return "mesh"
-            case _:
-                return "mailbox"

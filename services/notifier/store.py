@@ -158,17 +158,17 @@ def _columns(by_conversation: Mapping[Conversation, Sequence[str]]) -> dict[str,
 
 
 _RESERVE = text("""
-    insert into notifier.conversation as held (person_key, reference, recipient, channel, last, next, due_at)
+    insert into notifier.conversation as held (person_key, reference, recipient, channel, last, next, due_at, due_since)
     select person_key, reference, recipient, channel, count,
-           case when channel = 'mailbox' then count + 1 else 1 end,
-           case when channel = 'mailbox' then null else clock_timestamp() end
+           case when channel = 'mailbox' then count + 1 else 1 end, due_at, due_at
     from unnest(cast(:keys as text[]), cast(:references as text[]), cast(:recipients as text[]), cast(:channels as text[]),
                 cast(:counts as integer[])) as more (person_key, reference, recipient, channel, count)
+    cross join lateral (select case when channel <> 'mailbox' then clock_timestamp() end as due_at) as due
     order by person_key, reference, recipient, channel
     on conflict (person_key, reference, recipient, channel) do update
     set last = held.last + excluded.last,
         next = case when held.channel = 'mailbox' then held.last + excluded.last + 1 else held.next end,
-        due_at = coalesce(held.due_at, excluded.due_at)
+        due_at = coalesce(held.due_at, excluded.due_at), due_since = coalesce(held.due_since, excluded.due_since)
     returning person_key, reference, recipient, channel, last""")
 
 
@@ -199,9 +199,9 @@ async def _insert(tx: Transaction, new: Sequence[RenderedFeedback], ordinals: Ma
 _INSERT = text("""
     insert into notifier.feedback (person_key, feedback_id, reference, caused_by, recipient, channel, feedback_type, status,
                                    ordinal, correlation_id, content, body, ids, traceparent, state, steps, composed_at)
-    select *, case when channel = 'mailbox' then 'accepted' else 'waiting' end,
+    select *, case when channel = 'mailbox' then 'kept' else 'waiting' end,
            jsonb_strip_nulls(jsonb_build_object('composed', cast(:at as timestamptz),
-               'accepted', case when channel = 'mailbox' then cast(:at as timestamptz) end)),
+               'kept', case when channel = 'mailbox' then cast(:at as timestamptz) end)),
            :at
     from unnest(cast(:keys as text[]), cast(:ids as uuid[]), cast(:references as text[]), cast(:causes as text[]),
                 cast(:recipients as text[]), cast(:channels as text[]), cast(:feedback_types as text[]),
@@ -229,9 +229,8 @@ async def fetch(tx: Transaction, reference: str, recipients: Sequence[str], at: 
     await tx.execute(
         text("""
             update notifier.feedback
-            set steps = steps || jsonb_build_object('collected', cast(:at as timestamptz))
-            where reference = :reference and recipient = any(cast(:recipients as text[]))
-              and channel = 'mailbox' and not jsonb_exists(steps, 'collected')"""),
+            set state = 'collected', steps = steps || jsonb_build_object('collected', cast(:at as timestamptz))
+            where reference = :reference and recipient = any(cast(:recipients as text[])) and state = 'kept'"""),
         values,
     )
     result = await tx.execute(

@@ -11,7 +11,7 @@ from schemas.case import CaseStatus, EndReason, HoldReason, RoutingReason
 from schemas.model import HubId, ShortText, StrictInput
 from schemas.referral import ServiceCode
 from schemas.text import fold
-from services.notifier.compose import Coded, Feedback, FeedbackType, HubContact
+from services.notifier.compose import Coded, Feedback, FeedbackType, HubContact, NeedOutcome
 from services.reference import yaml_files
 from services.reference.directory import Authority, Directory, Hub
 from services.reference.texts import ApprovedPhrases, CodeTexts, approved_phrases
@@ -19,7 +19,7 @@ from services.reference.yaml_files import ConfigFile, ConfigIssue
 
 FINDINGS = ("need-confirmed", "no-need-found", "further-assessment", "declined-by-person", "referred-onward")
 PLACEHOLDERS = frozenset(
-    {"reference", "date", "hub", "contact", "reasons", "reason", "until", "instead", "needs", "open_needs", "status"}
+    "reference date hub contact reasons reason until instead instead_before needs open_needs outcomes ended_before status".split()  # noqa: SIM905
 )
 
 
@@ -143,20 +143,39 @@ class TemplateTexts:
             "reasons": "; ".join(reason.text for reason in feedback.routing_reasons),
             "reason": feedback.reason.text if feedback.reason else "",
             "until": long_date(feedback.until) if feedback.until else "",
-            "instead": self._instead(feedback),
+            **(self._ends(feedback) if feedback.ended or feedback.ended_before else {}),
             "needs": ", ".join(need.text for need in feedback.needs),
             "open_needs": ", ".join(need.text for need in feedback.open_needs),
         }
 
-    def _instead(self, feedback: Feedback) -> str:
-        if feedback.refer_to is not None:
-            contact = contact_text(feedback.refer_to)
-            return f"please refer to {feedback.refer_to.name}{': ' + contact if contact else ''}."
-        if feedback.reason is None or feedback.feedback_type is not FeedbackType.REJECTED:
-            return ""
-        if feedback.restricted_access and feedback.reason.code == EndReason.OTHER:
+    def _ends(self, feedback: Feedback) -> Mapping[str, str]:
+        return {
+            "instead": self._instead(feedback, feedback.ended),
+            "instead_before": self._instead(feedback, feedback.ended_before),
+            "outcomes": self._outcomes((*feedback.ended_before, *feedback.ended)),
+            "ended_before": self._outcomes(feedback.ended_before),
+        }
+
+    def _outcomes(self, outcomes: Iterable[NeedOutcome]) -> str:
+        """Return each need with how it ended, such as `Minor adaptations (completed)`, and why, if this is known."""
+        return ", ".join(
+            f"{one.need.text} ({self.status(one.status)}{': ' + one.reason.text if one.reason else ''})"
+            for one in outcomes
+        )
+
+    def _instead(self, feedback: Feedback, ended: Iterable[NeedOutcome]) -> str:
+        """Return what to do instead of the needs of `ended` that were returned."""
+        returned = (one for one in ended if one.status is CaseStatus.REJECTED and one.reason)
+        return " ".join(dict.fromkeys(self._advice(one, feedback.restricted_access) for one in returned))
+
+    def _advice(self, returned: NeedOutcome, restricted: bool) -> str:
+        if returned.refer_to is not None:
+            contact = contact_text(returned.refer_to)
+            return f"please refer to {returned.refer_to.name}{': ' + contact if contact else ''}."
+        assert returned.reason is not None
+        if restricted and returned.reason.code == EndReason.OTHER:
             return self._templates.restricted.instead
-        return self._templates.end_reasons[EndReason(feedback.reason.code)].instead
+        return self._templates.end_reasons[EndReason(returned.reason.code)].instead
 
 
 def load(folder: Path, directory: Directory) -> TemplateTexts:

@@ -265,6 +265,12 @@ class Partners:
         """Return the feed with this client certificate (DER), or None. TLS has verified the private key."""
         return self._by_certificate.get(hashlib.sha256(der).hexdigest()) if der else None
 
+    def feedback_token_files(self) -> Iterator[tuple[str, Path]]:
+        """Yield the id and the file of each partner that feedback is sent to with a token."""
+        for name, access in self._access.items():
+            if access.feedback_token_file is not None:
+                yield name, access.feedback_token_file
+
     def listeners(self) -> list[MllpListener]:
         """Return the dedicated MLLP ports of partners."""
         return [
@@ -284,6 +290,42 @@ def load(directory: Path, deployment: Path | None) -> Partners:
     ]:
         raise yaml_files.ConfigError(issues)
     return Partners(partners_file.value.partners, deployment_file.value if deployment_file else Deployment())
+
+
+@dataclass(frozen=True, slots=True)
+class UnaddressedChannel:
+    """A partner's channel that this installation cannot use: its feedback waits. `reason`: no-address or no-settings."""
+
+    partner: str
+    channel: str
+    reason: str
+
+
+def unaddressed(partners: Partners, *, mesh: bool) -> list[UnaddressedChannel]:
+    """Return the partners whose feedback has a channel without address or settings, by id.
+
+    fhir needs `feedback_url` in deployment.yaml (no-address); mesh needs the settings of MESH (no-settings). `mesh`: whether they are
+    set; True if the caller does not know. A partner's channel is never replaced by another: its feedback waits, and fails after
+    LIGHTBULB_FEEDBACK_GIVE_UP_AFTER.
+
+    The notifier logs the result at its start and replaces table `notifier.unaddressed (partner, channel, reason, noticed_at)` by it,
+    which `lightbulb status` shows; `lightbulb directory check --deployment FILE` names the same partners.
+    """
+    return [
+        UnaddressedChannel(partner.id, partner.feedback.channel, reason)
+        for partner in sorted(partners, key=lambda one: one.id)
+        if (reason := _missing_for(partner, partners.access(partner.id), mesh=mesh))
+    ]
+
+
+def _missing_for(partner: Partner, access: PartnerCredentials, *, mesh: bool) -> str | None:
+    match partner.feedback.channel:
+        case "fhir" if access.feedback_url is None:
+            return "no-address"
+        case "mesh" if not mesh:
+            return "no-settings"
+        case _:
+            return None
 
 
 def new_token() -> tuple[str, str]:

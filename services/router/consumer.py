@@ -20,9 +20,11 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, get_args
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.case import EndReason
+from schemas.dates import in_england
 from schemas.events import (
     COMMANDS,
     REFERRAL_EVENTS,
@@ -112,7 +114,7 @@ class Batches:
         size = len(records)
         while part := records[:size]:
             with RecordSpans("apply", part) as spans:
-                async with self._engine.begin() as tx:
+                async with database.transaction(self._engine, SCHEMA) as tx:
                     done = await _Batch(tx, self._directory, self._clock(), spans).run(part, self._share)
             self._share.count_checked()
             self._committed()
@@ -124,7 +126,7 @@ class Batches:
         read = read_record(record)
         letter = _dead_letter(read, reason)
         self._share.check([record], [letter])
-        async with self._engine.begin() as tx:
+        async with database.transaction(self._engine, SCHEMA) as tx:
             await store.lock(tx, [read.person_key])
             await dead_letters.add(tx, SCHEMA, [letter])
         self._share.count_checked()
@@ -137,12 +139,12 @@ class Batches:
 
     async def _reapply(self, rows: Sequence[ReleasableLetter]) -> None:
         with RecordSpans("apply", [row.record for row in rows]) as spans:
-            async with self._engine.begin() as tx:
+            async with database.transaction(self._engine, SCHEMA) as tx:
                 await _Batch(tx, self._directory, self._clock(), spans).release(rows)
 
     async def _reject_resubmitted(self, row: ReleasableLetter, reason: str) -> None:
         read = read_record(row.record)
-        async with self._engine.begin() as tx:
+        async with database.transaction(self._engine, SCHEMA) as tx:
             await store.lock(tx, [read.person_key])
             for locked_row in await resubmit.take(tx, SCHEMA, [row]):
                 await resubmit.reject_resubmitted(tx, SCHEMA, locked_row, _dead_letter(read, reason))
@@ -396,6 +398,8 @@ class _Batch:
             return
         try:
             decision = await self._decision(one)
+        except DBAPIError:  # it ended the transaction
+            raise
         except Exception as error:  # any other fault is caused by this record alone
             if database.is_transient(error):
                 raise
@@ -407,7 +411,7 @@ class _Batch:
 
     async def _decision(self, one: Input) -> CaseDecision:
         """Return the decision on an input; it is made again with every open referral of a case if it needs them."""
-        context, key = DecisionContext(self.directory, self.postcodes, self.now.date()), one.person_key
+        context, key = DecisionContext(self.directory, self.postcodes, in_england(self.now)), one.person_key
         loaded: set[CaseId] = set()
         while True:
             try:

@@ -9,10 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.reference import directory as directories
 from services.reference.directory import Directory
+from services.runtime import StartupError
 from services.runtime.database import Transaction
 
 
-class DirectoryVersionMissing(Exception):
+class DirectoryVersionMissing(StartupError):
     """The files of a directory version do not match it; the message names the version."""
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from schemas.dates import in_england
 from schemas.events import DischargeOverdue, Event
 from schemas.topics import REFERRAL_EVENT
 from services.messaging import outbox
@@ -64,7 +65,7 @@ class OverdueDischarges:
     async def _publish_round(self) -> int:
         now = self._clock()
         async with self._engine.begin() as tx:
-            due = await store.take_overdue(tx, now.date(), ROUND)
+            due = await store.take_overdue(tx, in_england(now), ROUND)
             await outbox.add(tx, SCHEMA, [OutboxMessage(REFERRAL_EVENT, _event(one, now)) for one in due])
         return len(due)
 

@@ -323,10 +323,12 @@ def _case_columns(cases: Sequence[tuple[PersonKey, CaseRecord, CaseTally]]) -> d
 
 _WRITE_CASES = text("""
     insert into router."case" as known (person_key, case_id, person_no, status, business_status, home_hub, holder, pathway,
-        reasons, district, directory_version, tally, state, opened_at, updated_at, ended_at)
+        reasons, district, directory_version, tally, state, opened_at, updated_at, requested_since, ended_at)
     select key, id, person, status, business, nullif(home, cast(:triage as text)), holder, pathway,
         string_to_array(reasons, ','), district, version, cast(tally as jsonb), cast(state as jsonb),
-        cast(:now as timestamptz), cast(:now as timestamptz), case when ended then cast(:now as timestamptz) end
+        cast(:now as timestamptz), cast(:now as timestamptz),
+        case when status = 'requested' and holder is not null then cast(:now as timestamptz) end,
+        case when ended then cast(:now as timestamptz) end
     from unnest(cast(:keys as text[]), cast(:ids as text[]), cast(:persons as integer[]), cast(:statuses as text[]),
                 cast(:business as text[]), cast(:homes as text[]), cast(:holders as text[]), cast(:pathways as text[]),
                 cast(:reasons as text[]), cast(:districts as text[]), cast(:versions as text[]), cast(:ended as boolean[]),
@@ -335,7 +337,9 @@ _WRITE_CASES = text("""
     on conflict (person_key, case_id) do update set status = excluded.status, business_status = excluded.business_status,
         home_hub = excluded.home_hub, holder = excluded.holder, pathway = excluded.pathway, reasons = excluded.reasons,
         district = excluded.district, directory_version = excluded.directory_version, tally = excluded.tally, state = excluded.state,
-        updated_at = excluded.updated_at, ended_at = coalesce(known.ended_at, excluded.ended_at)""")
+        updated_at = excluded.updated_at, ended_at = coalesce(known.ended_at, excluded.ended_at),
+        requested_since = case when known.holder = excluded.holder and excluded.requested_since is not null
+            then coalesce(known.requested_since, excluded.requested_since) else excluded.requested_since end""")
 
 
 def _referral_columns(referrals: Sequence[tuple[PersonKey, ReferralRecord, Category | None]]) -> dict[str, list[Any]]:

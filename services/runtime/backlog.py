@@ -1,11 +1,13 @@
 """Backlog of a service and reachability of database and Kafka, measured with clients that do no other work.
 
-A blocked client does not show whether its server is reachable. These clients are therefore separate and are discarded after any
-failure, so that they see what a newly started process would see. One snapshot serves the metrics, readiness and the watchdog.
+A blocked client does not show whether its server is reachable. These clients are therefore separate: the database is asked in a new
+session each time, Kafka by clients that are discarded after any failure, so that both see what a newly started process would see. The
+database is reachable only if this session can write. One snapshot serves the metrics, readiness and the watchdog.
 """
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.runtime import database, metrics, positions
+from services.runtime import database, metrics, positions, unread
 from services.runtime.database import Transaction
 from services.runtime.logs import log
 from services.runtime.positions import Gap, StoredPositions
@@ -24,6 +26,9 @@ from services.runtime.settings import Settings
 
 POLL_TIMEOUT_SECONDS = 5.0
 """Time limit for each server; then it counts as unreachable."""
+
+FETCH_SECONDS = 1.0
+"""Time limit for the first unread records, which are fetched for their time alone."""
 
 ROW_COUNT_LIMIT = 1_000
 """Maximum number of rows of one kind that are counted, so that a long queue does not cost more."""
@@ -106,7 +111,6 @@ class BacklogMonitor:
         self._quarantine = quarantine
         self._engine: AsyncEngine | None = None
         self._kafka = _KafkaProbe(settings.kafka)
-        self._silent: set[str] = set()
         self._positions = StoredPositions()
         self._suspected: frozenset[Gap] = frozenset()
         self.snapshot = BacklogSnapshot()
@@ -150,13 +154,9 @@ class BacklogMonitor:
     async def _measure(self, what: str, measurement: Awaitable[T], forget: Callable[[], Awaitable[None]]) -> T | None:
         try:
             async with asyncio.timeout(POLL_TIMEOUT_SECONDS):
-                result = await measurement
-            self._silent.discard(what)
-            return result
+                return await measurement
         except Exception as error:
-            if what not in self._silent:
-                log.warning("dependency_unreachable", dependency=what, reason=database.reason_class(error))
-            self._silent.add(what)
+            log.warning("dependency_unreachable", dependency=what, reason=database.reason_class(error))
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(2):
                     await forget()
@@ -171,11 +171,20 @@ class BacklogMonitor:
             by_topic[partition.topic] += lag.records
         for topic, records in by_topic.items():
             metrics.LAG.labels(topic).set(records)
+        self._set_ages(by_topic)
         gone: Counter[str] = Counter()
         for gap in self.snapshot.gone:
             gone[gap.partition.topic] += gap.records
         for topic in self._topics:
             metrics.RECORDS_GONE.labels(topic).set(gone[topic])
+
+    def _set_ages(self, unread: Mapping[str, int]) -> None:
+        metrics.OLDEST_UNAPPLIED.clear()
+        for topic, records in unread.items():
+            if not records:
+                metrics.OLDEST_UNAPPLIED.labels(topic).set(0)
+            elif times := [at for partition, at in self._kafka.waiting_since.items() if partition.topic == topic]:
+                metrics.OLDEST_UNAPPLIED.labels(topic).set(max(0.0, time.time() - min(times)))
 
     # ---- PostgreSQL
 
@@ -184,6 +193,7 @@ class BacklogMonitor:
         if self._engine is None:
             self._engine = database.connect(self._settings.database, pool=1)
         async with self._engine.connect() as connection:
+            await database.check_writable(connection, self._schema)
             waiting = await self._unpublished(connection)
             if self._quarantine:
                 await self._quarantined(connection)
@@ -191,6 +201,7 @@ class BacklogMonitor:
             due = await self._query(connection) if self._query else False
             if self._group:
                 self._positions = await positions.stored(connection, self._schema, self._topics)
+        await self._engine.dispose()  # the next measurement opens a new session
         return waiting, due, paused
 
     async def _paused(self, connection: Transaction) -> frozenset[str]:
@@ -252,7 +263,11 @@ class BacklogMonitor:
     # ---- Kafka
 
     async def _lags(self) -> dict[TopicPartition, Lag]:
-        return await self._kafka.lags(self._group, self._topics) if self._group else {}
+        if self._group is None:
+            return {}
+        lags = await self._kafka.lags(self._group, self._topics)
+        await self._kafka.look_at_waiting({one: lag.committed for one, lag in lags.items() if lag.records})
+        return lags
 
 
 class _KafkaProbe:
@@ -262,6 +277,17 @@ class _KafkaProbe:
         self._bootstrap = bootstrap
         self._clients: tuple[AIOKafkaAdminClient, AIOKafkaConsumer] | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._looked_at: Mapping[TopicPartition, int] = {}
+        self.waiting_since: Mapping[TopicPartition, float] = {}
+
+    async def look_at_waiting(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Set the time of the record at each of these offsets. One that was looked at before is not fetched again."""
+        kept = {one: at for one, at in self.waiting_since.items() if self._looked_at.get(one) == offsets.get(one)}
+        new = {one: offset for one, offset in offsets.items() if one not in kept}
+        if new:
+            _, consumer = await self._started()
+            kept |= await unread.timestamps(consumer, new, seconds=FETCH_SECONDS)
+        self.waiting_since, self._looked_at = kept, offsets
 
     async def lags(self, group: str, topics: Sequence[str]) -> dict[TopicPartition, Lag]:
         """Return the lag of each partition of `topics`."""
@@ -290,7 +316,9 @@ class _KafkaProbe:
         async with self._one_at_a_time:
             if self._clients is None:
                 admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
-                consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap)
+                consumer = AIOKafkaConsumer(
+                    bootstrap_servers=self._bootstrap, max_partition_fetch_bytes=unread.FETCH_BYTES
+                )
                 self._clients = (admin, consumer)
                 await asyncio.gather(admin.start(), consumer.start())
             return self._clients

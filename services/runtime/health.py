@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -19,14 +18,16 @@ ReadinessCheck = Callable[[], Sequence[str]]
 """Returns the unmet conditions of a service as text; none if it is ready."""
 
 
-def routes(engine: AsyncEngine, unmet_conditions: ReadinessCheck = tuple, *, with_metrics: bool = True) -> list[Route]:
-    """Return the routes.
+def routes(
+    engine: AsyncEngine, schema: str, unmet_conditions: ReadinessCheck = tuple, *, with_metrics: bool = True
+) -> list[Route]:
+    """Return the routes of the service that has this schema.
 
     Live: this process responds. Ready: the service can work now; otherwise 503 and what is unavailable.
     """
 
     async def ready(_: Request) -> Response:
-        unmet = [*await _database(engine), *unmet_conditions()]
+        unmet = [*await _database(engine, schema), *unmet_conditions()]
         if unmet:
             return JSONResponse({"status": "not ready", "unavailable": unmet}, status_code=503)
         return JSONResponse({"status": "ready", "version": metrics.version()})
@@ -59,11 +60,11 @@ async def _metrics(_: Request) -> Response:
     return Response(metrics.exposition(), media_type=metrics.MEDIA_TYPE)
 
 
-async def _database(engine: AsyncEngine) -> list[str]:
-    """Query the database through the connections that do the work."""
+async def _database(engine: AsyncEngine, schema: str) -> list[str]:
+    """Write to the database through the connections that do the work."""
     try:
         async with asyncio.timeout(READY_SECONDS), engine.connect() as connection:
-            await connection.execute(text("select 1"))
+            await database.check_writable(connection, schema)
     except Exception as error:
         log.warning("not_ready", reason=database.reason_class(error))
         return ["database"]

@@ -69,6 +69,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0  # received since the last data for the application: a head, chunk headers or trailers
         self._is_in_body = False
+        self._is_last = False
         self.idle[self] = None
         self._start_head_timer()
         if len(self.connections) > self.max_connections:
@@ -95,6 +96,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self.cycle.keep_alive = False
         return True
 
+    def shutdown(self) -> None:
+        """Close the connection when the process stops; a request in progress, or of which the head is arriving, is answered first."""
+        self._is_last = bool(self._head_bytes) and not self._is_in_body and not self._has_request_in_flight()
+        if not self._is_last:
+            super().shutdown()
+
     # ---- a request ----------------------------------------------------------------------------------------------
 
     def on_headers_complete(self) -> None:
@@ -105,6 +112,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         error_status = self._head_error_status()
         self.app = _error_app(error_status, self.limits) if error_status else self._response_app
         super().on_headers_complete()
+        self.cycle.keep_alive = self.cycle.keep_alive and not self._is_last
 
     def _head_error_status(self) -> int | None:
         """Return the status for a head that breaks a limit.

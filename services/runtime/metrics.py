@@ -29,6 +29,13 @@ BUILD = Gauge(
     registry=REGISTRY,
 )
 
+EXPIRY = Gauge(
+    "lightbulb_certificate_expiry_timestamp_seconds",
+    "When the first certificate, or the token, of a file that the settings or deployment.yaml name ends; NaN if that cannot be known",
+    ["use", "partner"],
+    registry=REGISTRY,
+)
+
 # ---- dependencies and stalled tasks ----------------------------------------------------------------------------------
 
 DEPENDENCY_UP = Gauge(
@@ -46,6 +53,12 @@ TASK_STALLED_SECONDS = Gauge(
 LAG = Gauge(
     "lightbulb_consumer_lag_records",
     "Records of a topic that this consumer group has not applied yet",
+    ["topic"],
+    registry=REGISTRY,
+)
+OLDEST_UNAPPLIED = Gauge(
+    "lightbulb_consumer_oldest_age_seconds",
+    "Age of the oldest record on a topic that this consumer group has not applied yet; 0 if none",
     ["topic"],
     registry=REGISTRY,
 )
@@ -78,6 +91,15 @@ DEAD_LETTERS = Gauge(
     registry=REGISTRY,
 )
 
+# ---- hubs ------------------------------------------------------------------------------------------------------------
+
+OLDEST_REQUESTED = Gauge(
+    "lightbulb_case_requested_oldest_age_seconds",
+    "How long the oldest case that a hub holds and has not accepted has been with it",
+    ["hub"],
+    registry=REGISTRY,
+)
+
 # ---- the outbox ------------------------------------------------------------------------------------------------------
 
 UNPUBLISHED = Gauge(
@@ -106,12 +128,25 @@ PRODUCERS_REPLACED = Counter(
 
 FEEDBACK = Gauge(
     "lightbulb_feedback",
-    "Feedback that is waiting, or was composed in the last 7 days and has failed finally (1,000: or more)",
+    "Feedback that is waiting; that has failed finally in the last 7 days, or somewhat longer ago; or that is kept and was not fetched for"
+    " LIGHTBULB_FEEDBACK_UNFETCHED_AFTER (1,000: or more)",
     ["state"],
     registry=REGISTRY,
 )
 OLDEST_UNDELIVERED = Gauge(
     "lightbulb_feedback_oldest_age_seconds", "Age of the oldest feedback that is waiting; 0 if none", registry=REGISTRY
+)
+ENDPOINT_FAILING = Gauge(
+    "lightbulb_endpoint_failing",
+    "1 while the circuit of an endpoint is open: it fails, and gets one attempt at a time; partner *: MESH, for all",
+    ["channel", "partner"],
+    registry=REGISTRY,
+)
+PARTNER_UNADDRESSED = Gauge(
+    "lightbulb_partner_unaddressed",
+    "1 for each partner whose feedback waits because its channel has no address or settings in this installation",
+    ["channel", "partner"],
+    registry=REGISTRY,
 )
 DUE = Gauge("lightbulb_feedback_due", "Recipients that feedback may go to now", registry=REGISTRY)
 ATTEMPTS = Counter(

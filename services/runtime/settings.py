@@ -1,15 +1,26 @@
 """Settings of a service process, from its environment; report what is missing or not valid."""
 
+import difflib
 import os
 import re
+import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from services.runtime import StartupError
+
 CHECKOUT = Path(__file__).resolve().parents[2]
+
+HTTP_PORTS = {"intake": 8080, "router": 8081, "notifier": 8082}
+"""The port of each service for HTTP if LIGHTBULB_HTTP_PORT is not set."""
+
+NOT_OF_SERVICES = ("DATA", "CACHE", "CONTAINERS", "HOSTILE")
+"""Further LIGHTBULB_ variables, which commands and tests read."""
 
 
 class Settings(BaseSettings):
@@ -35,11 +46,26 @@ class Settings(BaseSettings):
         description="deployment.yaml of this installation: partners' credentials, MLLP ports, feedback endpoints",
     )
     http_host: str = Field("127.0.0.1", description="Address on which the service listens for HTTP")
-    http_port: int = Field(
-        0,
+    http_port: int | None = Field(
+        None,
         ge=0,
         le=65535,
-        description="Port for HTTP; 0 takes a free one. Processes of one service on one machine may share a port",
+        description="Port for HTTP, by default "
+        + ", ".join(f"{port} ({service})" for service, port in HTTP_PORTS.items())
+        + "; 0 takes a free one. Processes of one service on one machine may share a port",
+    )
+    keep_alive_seconds: int = Field(
+        75,
+        ge=1,
+        description="Time that an HTTP connection may be idle between two requests; longer than that of the proxy or load balancer in front"
+        " (usually 60 s), which would otherwise send a request to a connection that is being closed",
+    )
+    stop_delay_seconds: float = Field(
+        5.0,
+        ge=0,
+        le=600,
+        description="After SIGTERM `/health/ready` answers 503 for this time before the process stops listening, so that a load balancer"
+        " sends it nothing more",
     )
     mllp_host: str = Field(
         "127.0.0.1",
@@ -73,6 +99,17 @@ class Settings(BaseSettings):
     mesh_mailbox: str | None = Field(None, description="MESH mailbox of this installation")
     mesh_password: SecretStr | None = Field(None, description="Password of that mailbox")
     mesh_shared_key: SecretStr | None = Field(None, description="Shared key of the MESH environment")
+    feedback_give_up_after: float = Field(
+        604_800.0,
+        ge=1,
+        description="Seconds after its first attempt, or since it has been due if its endpoint gets no attempts, after which feedback that"
+        " could not be delivered fails finally; the default is 7 days",
+    )
+    feedback_unfetched_after: float = Field(
+        604_800.0,
+        ge=1,
+        description="Seconds after which feedback that is kept for its recipient to fetch counts as unfetched; the default is 7 days",
+    )
     replication: int = Field(1, ge=1, le=5, description="Replication factor that the topics must have")
     kafka_idempotent: bool = Field(True, description="False only for a broker without idempotent producers (Tansu)")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest message that intake accepts, in bytes")
@@ -126,11 +163,33 @@ class Settings(BaseSettings):
         return value
 
     def secret(self) -> bytes:
-        """Return the bytes of `secret_file`. Raise ValueError if there are too few, OSError if it cannot be read."""
-        secret = self.secret_file.read_bytes()
-        if len(secret) < 32:
-            raise ValueError("LIGHTBULB_SECRET_FILE: at least 32 random bytes are expected in the file")
-        return secret
+        """Return the bytes of `secret_file`. Raises FileRefused."""
+        return read_secret(self.secret_file)
+
+
+class FileRefused(StartupError):
+    """A file with a secret cannot be used; the text names the setting, the file and what to do."""
+
+
+def read_secret(file: Path) -> bytes:
+    """Return the bytes of the installation's secret. Raises FileRefused."""
+    check_private(file, "LIGHTBULB_SECRET_FILE")
+    secret = file.read_bytes()
+    if len(secret) < 32:
+        raise FileRefused("LIGHTBULB_SECRET_FILE: at least 32 random bytes are expected in the file")
+    return secret
+
+
+def check_private(file: Path, setting: str) -> None:
+    """Raise FileRefused if the file cannot be read, or, as ssh does, if it is this user's and others have access to it."""
+    try:
+        with file.open("rb") as opened:
+            found = os.fstat(opened.fileno())
+    except OSError as error:
+        raise FileRefused(f"{setting}: {file}: {error.strerror}") from None
+    if found.st_uid == os.getuid() and stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
+        mode = stat.S_IMODE(found.st_mode)
+        raise FileRefused(f"{setting}: {file} is open to other users (mode {mode:04o}); run `chmod 600 {file}`")
 
 
 def from_environment(name: str) -> str | None:
@@ -138,8 +197,18 @@ def from_environment(name: str) -> str | None:
     return os.environ.get(f"LIGHTBULB_{name.upper()}")
 
 
-def load() -> Settings:
-    """Return the settings; if one is missing or not valid, print its name and what is expected and exit with 1."""
+def unknown() -> Iterator[tuple[str, str | None]]:
+    """Yield each LIGHTBULB_ variable that nothing reads, with the most similar name that is read; never a value."""
+    known = [*map(str.upper, Settings.model_fields), *NOT_OF_SERVICES]
+    for variable in sorted(os.environ):
+        prefix, _, name = variable.upper().partition("_")
+        if prefix == "LIGHTBULB" and name not in known:
+            similar = difflib.get_close_matches(name, known, 1)
+            yield variable, f"LIGHTBULB_{similar[0]}" if similar else None
+
+
+def load(service: str) -> Settings:
+    """Return the settings of a service; if one is missing or not valid, print its name and what is expected and exit with 1."""
     try:
         settings = Settings()
         settings.secret()
@@ -147,12 +216,13 @@ def load() -> Settings:
         issues = [
             f"LIGHTBULB_{str(issue['loc'][0]).upper()}: {issue['msg']}" for issue in error.errors(include_input=False)
         ]
-        _refuse([*issues, "See docs/settings.md."])
-    except (OSError, ValueError) as error:
-        _refuse([str(error) if isinstance(error, ValueError) else f"LIGHTBULB_SECRET_FILE: {error.strerror}"])
-    return settings
+        _refuse(service, "; ".join(issues))
+    except FileRefused as error:
+        _refuse(service, str(error))
+    given = settings.http_port
+    return settings.model_copy(update={"http_port": HTTP_PORTS.get(service, 0) if given is None else given})
 
 
-def _refuse(lines: list[str]) -> None:
-    sys.stderr.write("Cannot start: the settings are not complete.\n" + "".join(f"  {line}\n" for line in lines))
+def _refuse(service: str, why: str) -> None:
+    sys.stderr.write(f"Cannot start {service}: {why}. See docs/settings.md.\n")
     raise SystemExit(1)

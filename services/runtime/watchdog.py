@@ -1,8 +1,8 @@
 """Ends a process that has work but makes no progress, so that its supervisor restarts it.
 
-Progress is completed work: committed offsets, published outbox rows, saved results. It is checked only while both database and Kafka
-respond to separate clients (backlog.py): while one is unreachable, tasks back off, and every timer restarts when it is back. An error
-that a server returned (disk full, a lock, a deadlock) counts as progress: the client works, and a new process would get it too.
+Progress is completed work: committed offsets, published outbox rows, saved results. It is checked only while separate clients
+(backlog.py) can write to the database in a new session and reach Kafka: otherwise a new process would do no better, so that tasks back
+off, and every timer restarts when both are back. An error of PostgreSQL does not count as progress: a new session may do better.
 
 A blocked event loop cannot run this check, so a thread watches the loop. If a lock that the loop holds blocks the thread too, a timer
 of the interpreter (faulthandler), which needs no such lock, ends the process.
@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
@@ -43,7 +44,7 @@ ProgressByKey = Mapping[Any, Hashable]
 
 
 class Progress:
-    """Counts the progress of a task: `record()` after each piece of work and each error that a server returned."""
+    """Counts the progress of a task: `record()` after each piece of work."""
 
     def __init__(self) -> None:
         self.done = 0
@@ -195,3 +196,11 @@ def _place(frame: FrameType | None) -> str:
         frames.append(f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} {frame.f_code.co_name}")
         frame = frame.f_back
     return " < ".join(frames)
+
+
+def raised_at(error: BaseException) -> str:
+    """Return where an error was raised: files, lines and names of code, innermost first; no values."""
+    frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)][-4:]
+    return " < ".join(
+        f"{os.path.basename(f.f_code.co_filename)}:{line} {f.f_code.co_name}" for f, line in reversed(frames)
+    )

@@ -3,13 +3,14 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.operations import directory_check
-from services.reference import yaml_files
+from services.reference import lists, partners, yaml_files
 from services.reference.yaml_files import ConfigFile
 from services.runtime.settings import CHECKOUT
 
@@ -52,6 +53,8 @@ BLABY, HARBOROUGH = "councils/blaby.yaml", "councils/harborough.yaml"
 UHL, LPT = "hl7v2/uhl.yaml", "hl7v2/lpt.yaml"
 REFERS = ', formats: ["form:coordinator"]}'
 
+BACKWARDS, FROM_2017 = "from: 2027-01-04, to: 2026-01-31", "from: 2017-10-01"
+
 PLANTED = {
     # an unknown service
     "service in a form": (DISCHARGE, "service: rent-deposit}", "service: rent}", "needs.rent_deposit.service"),
@@ -92,6 +95,9 @@ PLANTED = {
     "field that is none": (SELF, "requires: [helper_name, helper_phone]", "requires: [helper_names, helper_phone]", "helper_names"),
     "consent that is none": (SELF, "says_yes: [referral]", "says_yes: [marriage]", "referrers.self.says_yes"),
     "reserved name": (SELF, "  title: {label", "  needs: {label", "the name is reserved"),
+    # a period that ends before it begins
+    "hub that is never full": ("capacity.yaml", "full: []", f"full:\n  - {{hub: blaby, {BACKWARDS}}}", "full.blaby.to: 2026-01-31"),
+    "district that is never served": ("hubs.yaml", FROM_2017, f"{BACKWARDS}}}, {{code: E07000129, {FROM_2017}", "first day, 2027-01-04"),
     # words
     "placeholder that is none": ("templates/feedback.yaml", "on {date}", "on {day}", "unknown placeholder: {day}"),
     "token of nobody": ("partners.yaml", "id: lpt", "id: uhl", "two partners have the id uhl"),
@@ -143,3 +149,65 @@ def test_a_mapping_without_a_partner_is_reported(folder: Path) -> None:
         ("councils/leeds.yaml", 3, "partner: partners.yaml has no partner council-leeds"),
         ("hl7v2/lpt.yaml", 4, "partner: hl7v2 is not among the formats of lpt in partners.yaml"),
     ]
+
+
+def test_a_new_service_is_a_line_of_its_file(folder: Path) -> None:
+    """Forms, mappings and lists may name it: no code and no contract changes."""
+    plant(
+        folder,
+        "services.yaml",
+        "services:\n",
+        "services:\n  - {service: pest-control, delivered: core, label: Pests}\n",
+    )
+    plant(folder, DISCHARGE, "service: rent-deposit}", "service: pest-control}")
+    assert found(folder) == []
+    assert ("pest-control", "Pests") in [(one["code"], one["name"]) for one in lists.load(folder)["services"].items]
+
+
+def test_what_has_ended_is_a_notice_and_no_fault(folder: Path) -> None:
+    plant(folder, "capacity.yaml", "full: []", "full:\n  - {hub: blaby, from: 2026-01-04, to: 2026-01-31}")
+    plant(folder, UHL, "encoding:", "test_until: 2026-02-01\nencoding:")
+    assert found(folder) == []
+    notices = [directory_check.find_notices(folder, date(2026, month, day)) for month, day in ((1, 31), (2, 1), (2, 2))]
+    full = f"{folder / 'capacity.yaml'}:5: full.blaby.to: ended on 2026-01-31"
+    test_messages = f"{folder / UHL}:6: test_until: ended on 2026-02-01"
+    assert [list(map(str, each)) for each in notices] == [[], [full], [full, test_messages]]
+
+
+DEPLOYMENT = """\
+partners:
+  gp-alder-lane:
+    feedback_url: https://fhir.example.org/
+    feedback_token_file: TOKEN
+"""
+
+
+def test_a_deployment_is_checked_against_the_partners(folder: Path, tmp_path: Path) -> None:
+    token, file = tmp_path / "token", tmp_path / "deployment.yaml"
+    token.write_text("secret")
+    addressed = "".join(f"  {name}: {{feedback_url: 'https://other.example.org/'}}\n" for name in OTHER_ENDPOINTS)
+    right = DEPLOYMENT.replace("TOKEN", str(token)) + addressed
+
+    def told(text: str) -> list[str]:
+        file.write_text(text)
+        return [str(one).removeprefix(f"{file}:") for one in directory_check.find_issues(folder, file)]
+
+    assert told(right) == []
+    assert told(right.replace("gp-alder-lane", "gp-elder-lane")) == [
+        "2: partners.gp-elder-lane: partners.yaml has no partner gp-elder-lane"
+    ]
+    assert told(right.replace(str(token), "/no/token")) == [
+        "4: partners.gp-alder-lane.feedback_token_file: /no/token cannot be read: No such file or directory"
+    ]
+    assert told(right.replace("    feedback_url: https://fhir.example.org/\n", "")) == [
+        "2: partners.gp-alder-lane.feedback_url: is missing: the channel of gp-alder-lane is fhir, so its feedback waits"
+    ]
+    assert told("partners: [") == ["2: file: is not valid YAML: did not find expected node content"]
+
+
+OTHER_ENDPOINTS = [
+    partner.id
+    for partner in partners.load(DIRECTORY, None)
+    if partner.feedback.channel == "fhir" and partner.id != "gp-alder-lane"
+]
+"""Partners other than Alder Lane that need an address."""

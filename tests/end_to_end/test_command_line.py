@@ -1,24 +1,51 @@
-"""The help of the command line has examples, and exit codes are as documented."""
+"""The help of the command line has examples; exit codes are as documented; a failure is one line without a traceback."""
 
 import contextlib
 import io
 import json
+import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+import typer
 
 from infra.cli import main
+from services.runtime import metrics
 from services.runtime.settings import CHECKOUT
 
-COMMANDS = (
-    *("up", "demo", "send", "status", "trace", "migrate", "fetch", "directory check", "republish"),
-    "person doubts",
-    *("quarantine list", "quarantine show", "quarantine resubmit", "quarantine discard", "replay router"),
-)
+
+def _commands(group: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, (*before, name))
+        else:
+            yield " ".join((*before, name)), command
+
+
+COMMANDS = dict(_commands(typer.main.get_command(main.app)))
+"""Every command of the program, by its words."""
+
+WORDS = {
+    "send": ("examples/mrs-v.json",),
+    "trace": ("LB-0000-0000-0000",),
+    "republish": ("--hub", "blaby", "--since", "2026-01-01"),
+    "quarantine show": ("router:1",),
+    "quarantine resubmit": ("--all",),
+    "quarantine discard": ("--all", "--who", "A", "--why", "b"),
+}
+"""What a command needs to be complete. A new command that needs words gets a line here."""
+
+OF_AN_INSTALLATION = {name for name, command in COMMANDS.items() if any("--data" in one.opts for one in command.params)}
+ASKS_SERVERS = sorted(OF_AN_INSTALLATION - {"up", "send"})
+AWAY = {"LIGHTBULB_DATABASE": "postgresql+asyncpg://user:hush@127.0.0.1:1/none", "LIGHTBULB_KAFKA": "127.0.0.1:1"}
 
 
 class Ran(NamedTuple):
@@ -59,12 +86,120 @@ def test_wrong_usage_of_any_command_exits_with_2(words: tuple[str, ...]) -> None
     assert lightbulb(*words).returncode == 2
 
 
-@pytest.mark.parametrize("words", [("status",), ("trace", "LB-0000-0000-0000"), ("send", "examples/mrs-v.json")])
-def test_without_an_installation_a_command_prints_an_error_and_exits_with_1(
-    words: tuple[str, ...], tmp_path: Path
+# ---- one line and an exit code for every failure ------------------------------------------------------------------------
+
+
+def assert_one_line(ran: Ran, *parts: str) -> None:
+    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (1, "", 1), ran
+    assert "Traceback" not in ran.stderr
+    assert "hush" not in ran.stderr
+    assert all(part in ran.stderr for part in parts), ran.stderr
+
+
+def run_complete(name: str, *more: str) -> Ran:
+    return lightbulb(*name.split(), *WORDS.get(name, ()), *more)
+
+
+@pytest.mark.parametrize("name", ASKS_SERVERS)
+def test_servers_that_are_away_are_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting, value in AWAY.items():
+        monkeypatch.setenv(setting, value)
+    assert_one_line(run_complete(name), "The database is not reachable")
+
+
+@pytest.mark.parametrize("name", sorted(OF_AN_INSTALLATION))
+def test_a_file_instead_of_the_data_folder_is_one_line(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert_one_line(run_complete(name, "--data", str(tmp_path / "file")), f"{tmp_path / 'file'} is not a folder")
+
+
+@pytest.mark.parametrize("name", sorted(OF_AN_INSTALLATION - {"up"}))
+def test_without_an_installation_a_command_names_the_file_and_the_next_step(name: str, tmp_path: Path) -> None:
+    for content, text in ((None, "is not there. Start one with `lightbulb up`"), ("{", "damaged"), ("[]", "damaged")):
+        if content is not None:
+            (tmp_path / "addresses.json").write_text(content)
+        assert_one_line(run_complete(name, "--data", str(tmp_path)), str(tmp_path / "addresses.json"), text)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "text"),
+    [
+        ("DATABASE", "mysql://user:hush@host/none", "LIGHTBULB_DATABASE: postgresql+asyncpg://user"),
+        ("DATABASE", "postgresql+asyncpg://user:hush@host:port/none", "LIGHTBULB_DATABASE: postgresql+asyncpg://user"),
+        ("DATABASE", "postgresql+asyncpg://user:hush@no-such-host.invalid/none", "host in LIGHTBULB_DATABASE"),
+        ("KAFKA", "somewhere", "LIGHTBULB_KAFKA: host:port"),
+    ],
+)
+def test_settings_of_commands_that_are_not_valid_are_one_line(
+    setting: str, value: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ran = lightbulb(*words, "--data", str(tmp_path))
-    assert (ran.returncode, "Start one with `lightbulb up`" in " ".join(ran.stderr.split())) == (1, True)
+    for name, at in {**AWAY, f"LIGHTBULB_{setting}": value}.items():
+        monkeypatch.setenv(name, at)
+    assert_one_line(lightbulb("status"), text)
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [("://lightbulb:", "user or password"), ("/", "no database of the name")],
+)
+def test_a_refused_login_is_one_line(postgres: str, changed: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = f"{postgres}no" if changed == "/" else postgres.replace(changed, f"{changed}hush")
+    monkeypatch.setenv("LIGHTBULB_KAFKA", "127.0.0.1:1")
+    monkeypatch.setenv("LIGHTBULB_DATABASE", refused)
+    for name in ("migrate", "status", "quarantine list"):
+        assert_one_line(lightbulb(*name.split()), text)
+
+
+def test_kafka_that_is_away_is_one_line(migrated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHTBULB_KAFKA", "127.0.0.1:1")
+    monkeypatch.setenv("LIGHTBULB_DATABASE", migrated)
+    assert_one_line(lightbulb("migrate"), "Kafka is not reachable (KafkaConnectionError)")
+
+
+def test_libraries_write_nothing_to_stderr(migrated: str) -> None:
+    settings = {"LIGHTBULB_DATABASE": migrated, "LIGHTBULB_KAFKA": "127.0.0.1:1"}
+    program = [sys.executable, "-m", "infra", "status"]
+    ran = subprocess.run(program, capture_output=True, text=True, cwd=CHECKOUT, env=os.environ | settings)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "KafkaConnectionError" in ran.stdout
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        program = [sys.executable, "-m", "infra", "directory", "check", "--json"]
+        ran = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT)
+    assert (ran.returncode, ran.stderr.count("\n"), "No space left on device" in ran.stderr) == (1, 1, True)
+
+
+def test_a_defect_is_one_line_without_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise ValueError("hush")
+
+    monkeypatch.setattr(main, "database_of", fail)
+    monkeypatch.delenv("LIGHTBULB_LOG_LEVEL", raising=False)
+    assert_one_line(lightbulb("status"), "ValueError at tests/end_to_end/test_command_line.py:")
+
+
+@pytest.mark.parametrize("after", [0.15, 0.6, 1.0])
+def test_an_interrupt_during_or_soon_after_the_imports_ends_with_130(after: float) -> None:
+    program = [sys.executable, "-m", "infra", "quarantine", "list"]
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the command waits for an answer of its database
+        address = f"postgresql+asyncpg://user:hush@127.0.0.1:{silent.getsockname()[1]}/none"
+        settings = os.environ | {"LIGHTBULB_DATABASE": address}
+        with subprocess.Popen(program, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT, env=settings) as command:
+            time.sleep(after)
+            command.send_signal(signal.SIGINT)
+            _, stderr = command.communicate(timeout=30)
+    assert command.returncode in (130, -signal.SIGINT)
+    assert "Traceback" not in stderr
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    ran = lightbulb("--version")
+    assert (ran.returncode, ran.stdout) == (0, f"lightbulb {metrics.version()}\n")
+
+
+# ---- reviewed data --------------------------------------------------------------------------------------------------
 
 
 def test_directory_check_passes_our_directory_and_names_a_planted_fault(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 
+from services.runtime.database import SERVICE_ROLES
 from tests.field import kafka
 from tests.field.case import Unplayed, Wrong, case
 from tests.field.clients import REFERRALS, Installation, until
@@ -115,8 +116,12 @@ def _execute(hub: Installation, *statements: str) -> None:
 
 
 def _heal(hub: Installation) -> None:
-    role = "alter role current_user reset " + READ_ONLY
-    _execute(hub, role, f"alter system reset {READ_ONLY}", "select pg_reload_conf()")
+    roles = _for_every_role(f"reset {READ_ONLY}")
+    _execute(hub, *roles, f"alter system reset {READ_ONLY}", "select pg_reload_conf()")
+
+
+def _for_every_role(change: str) -> list[str]:
+    return [f"alter role {role} {change}" for role in ("current_user", *SERVICE_ROLES.values())]
 
 
 @case("ops/read-only-stale-sessions-are-replaced", destructive=True)
@@ -128,8 +133,8 @@ def read_only_stale_sessions_are_replaced(addresses: dict[str, Any]) -> None:
         if not until(lambda: traffic.since(0)[202]):
             raise Unplayed(f"no form was accepted before the fault: {traffic.since(0)}")
         try:
-            new_sessions_write = f"alter role current_user set {READ_ONLY} = off"
-            _execute(hub, new_sessions_write, f"alter system set {READ_ONLY} = on", "select pg_reload_conf()")
+            new_sessions_write = _for_every_role(f"set {READ_ONLY} = off")
+            _execute(hub, *new_sessions_write, f"alter system set {READ_ONLY} = on", "select pg_reload_conf()")
             failed = until(lambda: traffic.since(0)[503] or traffic.since(0)[500], seconds=NOTICED_SECONDS)
             faults = _faults_of_recovery(hub, traffic) if failed else []
         finally:

@@ -33,6 +33,7 @@ class Authority:
         certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
         plain = serialization.NoEncryption()
         form = serialization.PrivateFormat.PKCS8
+        private.touch(0o600)
         private.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, plain))
         return certificate, private, sha256(signed.public_bytes(serialization.Encoding.DER)).hexdigest()
 

@@ -94,6 +94,7 @@ class Wards(InProcess):
             database="postgresql+asyncpg://nobody@127.0.0.1/none",
             kafka="127.0.0.1:1",
             secret_file=installation.folder / "secret",
+            stop_delay_seconds=0,
             mllp_tls_port=self.ports["tls"] if settings else None,
             **(settings or {}),
         )

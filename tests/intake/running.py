@@ -21,6 +21,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 
+from infra.local.embedded import ports_and_secrets
 from services.intake import accept, app
 from services.intake.group_commit import GroupCommit
 from services.intake.responses import conformance
@@ -54,6 +55,7 @@ class Installation:
             "DEPLOYMENT": str(self.folder / "deployment.yaml"),
             "DIRECTORY": str(self.directory),
             "HTTP_PORT": str(port),
+            "STOP_DELAY_SECONDS": "0",
             **self.settings,
         }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTBULB_")}
@@ -64,7 +66,7 @@ def install(database: str, folder: Path, **more: Any) -> Installation:
     """Write secret and deployment.yaml with a token for every partner."""
     known = partners.load(more.get("directory", DIRECTORY), None)
     made = {partner.id: partners.new_token() for partner in known}
-    (folder / "secret").write_bytes(SECRET)
+    ports_and_secrets.write(folder / "secret", SECRET.decode())
     access = {name: {"token_sha256": [digest]} for name, (_, digest) in made.items()}
     access["gp-alder-lane"]["feedback_url"] = "http://127.0.0.1:9/feedback"  # type: ignore[assignment]
     (folder / "deployment.yaml").write_text(yaml.safe_dump({"partners": access}))

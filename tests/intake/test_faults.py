@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,11 +12,12 @@ from aiokafka import AIOKafkaConsumer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas import topics
-from services.intake import store
+from services.intake import limits, store
 from services.messaging import broker
 from services.runtime import database
 from tests.builders.bars import a_bars_message
 from tests.builders.forms import a_form
+from tests.faulty_database import away_for_a_moment, make_sessions_read_only
 from tests.intake.fake_hl7_engine import until_in_hand
 from tests.intake.proxy import Wire
 from tests.intake.running import CHECKOUT, InProcess, Installation, Processes, events, install, reference_of, rows
@@ -55,6 +57,36 @@ async def _sent_until_taken(intake: InProcess, message: object) -> int:
         if reply.status != 503:
             return reply.status
     return 503
+
+
+async def test_a_database_that_refuses_for_a_moment_is_503_and_nothing_is_refused(
+    intake: InProcess, engine: AsyncEngine
+) -> None:
+    """A table that is renamed, then sessions that are read-only: the message is accepted as soon as both have passed."""
+    message, form = a_bars_message(), a_form()
+    async with away_for_a_moment(engine, "intake", "referral"):
+        refused = await asyncio.gather(intake.bars(message), intake.form(form))
+    await make_sessions_read_only(engine)
+    refused.append(await intake.bars(message))
+    assert [(reply.status, "retry-after" in reply.headers) for reply in refused] == [(503, True)] * 3
+    assert (await intake.get("/health/ready")).status == 200, "the sessions were replaced"
+    taken = await asyncio.gather(intake.bars(message), intake.form(form))
+    assert [reply.status for reply in taken] == [200, 202]
+
+
+async def test_a_race_that_is_lost_in_every_attempt_is_503_and_refuses_nothing(
+    intake: InProcess, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def loses(*_: object) -> None:
+        attempts.append(1)
+        raise store.ConcurrentUpdate
+
+    attempts: list[int] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "keep_claims", loses)
+        assert (await intake.bars(a_bars_message())).status == 503
+    assert len(attempts) == limits.COMMIT_ATTEMPTS
+    assert await rows(engine, "select 1 from intake.message") == []
 
 
 async def test_a_commit_whose_answer_is_lost_is_503_and_the_retry_is_a_duplicate_with_the_reference(
@@ -151,6 +183,23 @@ async def _read(kafka: str, reference: str, number: int) -> list[tuple[int, str]
     finally:
         await consumer.stop()
     return found
+
+
+async def test_a_service_that_starts_before_its_database_waits_for_it(
+    with_kafka: Installation, processes: list[Processes]
+) -> None:
+    async with Wire(with_kafka.database) as wire:
+        await wire.cut()
+        one = Processes(replace(with_kafka, database=wire.url), 1)
+        processes.append(one)
+        async with asyncio.timeout(60):
+            while b"waiting_to_start" not in one.log.read_bytes():
+                await asyncio.sleep(0.05)
+        assert (await one.bars(a_bars_message())).status == 503
+        await wire.mend()
+        await one.until_ready()
+        assert (await one.bars(a_bars_message())).status == 200
+    assert "Traceback" not in one.log.read_text()
 
 
 async def test_a_service_with_another_secret_does_not_start(

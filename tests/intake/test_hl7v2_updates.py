@@ -346,5 +346,5 @@ async def test_the_trace_shows_warnings_of_accepted_messages_by_place_and_kind(
     intakes: list[InProcess], database_url: str
 ) -> None:
     _, reference, _ = await Ward(intakes).send(sent_at="20991105093000")
-    steps = [step for step in await trace.path(database_url, reference) if step.place == "intake"]
+    steps = [step for step in (await trace.path(database_url, reference)).steps if step.place == "intake"]
     assert [step.detail for step in steps] == ["answered 200; warnings: MSH-7 value"]

@@ -220,19 +220,21 @@ async def test_a_partner_may_have_its_own_idle_time(
         assert await is_usable(long)
 
 
-async def test_an_internal_error_is_rejected_with_a_text_that_promises_nothing(
+async def test_an_internal_error_is_rejected_with_a_text_that_promises_nothing_and_a_passing_one_is_not_answered(
     wards: Wards, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fails(_: object) -> None:
-        raise RuntimeError("planted")
+        raise errors.pop()
 
+    errors = [MemoryError(), RuntimeError("planted")]
     connection = await wards.connect()
     with monkeypatch.context() as patched:
         patched.setattr(wards.intake.group_commit, "submit", fails)
         answer = await connection.send(a_ref_i12(id="42"))
+        await connection.write(framed(a_ref_i12(id="43")))
+        assert await connection.rest() == b""
     assert "MSA|AR|42|internal error; the message was not accepted, retry later" in answer
     assert await kept(engine) == []
-    assert await is_usable(connection)
 
 
 async def test_at_the_connection_limit_the_longest_idle_connection_is_closed(

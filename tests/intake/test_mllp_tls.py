@@ -9,10 +9,13 @@ import pytest
 import uvloop
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.local.embedded import ports_and_secrets
 from services.intake import limits
 from services.intake.mllp import access as mllp_access
-from services.runtime import database
+from services.runtime import database, metrics
+from services.runtime.expiry import Expiring
 from services.runtime.process import CannotListen
+from services.runtime.settings import FileRefused
 from tests.builders.hl7v2 import a_ref_i12
 from tests.intake.certificates import Keys
 from tests.intake.fake_hl7_engine import Engine, Wards, acknowledged, framed
@@ -39,6 +42,9 @@ async def test_a_known_certificate_identifies_its_partner(wards: Wards, engine: 
     answers = [await connection.send(a_ref_i12()) for _ in range(2)]
     assert [acknowledged(answer)[0] for answer in answers] == ["AA", "AA"]
     assert {row.partner for row in await rows(engine, "select partner from intake.message")} == {"uhl"}
+    labels = {"use": "client-certificate", "partner": "uhl"}
+    ends = metrics.REGISTRY.get_sample_value("lightbulb_certificate_expiry_timestamp_seconds", labels)
+    assert ends == Expiring("client-certificate", keys.of["uhl"][0]).end().timestamp()
 
 
 def test_many_messages_are_answered_on_the_event_loop_of_the_services(installation: Installation, keys: Keys) -> None:
@@ -100,7 +106,7 @@ async def test_a_message_in_flight_is_answered_at_a_stop(wards: Wards, engine: A
 def test_missing_settings_are_named(
     installation: Installation, engine: AsyncEngine, keys: Keys, tmp_path: Path
 ) -> None:
-    (tmp_path / "broken.pem").write_text("not PEM")
+    ports_and_secrets.write(tmp_path / "broken.pem", "not PEM")
     for lacks in keys.settings:
         assert "LIGHTBULB_MLLP_TLS_PORT requires" in _said(installation, engine, {**keys.settings, lacks: None})
         for file in (tmp_path / "broken.pem", tmp_path / "absent.pem"):
@@ -109,6 +115,6 @@ def test_missing_settings_are_named(
 
 def _said(installation: Installation, engine: AsyncEngine, settings: dict[str, Path | None]) -> str:
     """Why there is no listening with these settings."""
-    with pytest.raises(CannotListen) as refused:
+    with pytest.raises((CannotListen, FileRefused)) as refused:
         mllp_access.context(Wards(installation, engine, settings=settings).settings)
     return str(refused.value)

@@ -228,7 +228,7 @@ async def _late_or_too_fast(intake: InProcess, door: Door, monkeypatch: pytest.M
 
 async def _our_fault(intake: InProcess, door: Door, monkeypatch: pytest.MonkeyPatch) -> list[Reply]:
     replies = []
-    for error in (Unavailable(), RuntimeError("planted")):
+    for error in (Unavailable(), MemoryError(), RuntimeError("planted")):
 
         async def fails(*_: Any, error: Exception = error) -> Any:
             raise error
@@ -237,8 +237,8 @@ async def _our_fault(intake: InProcess, door: Door, monkeypatch: pytest.MonkeyPa
             patched.setattr(intake.batching, "submit", fails)
             patched.setattr(upload_store, "begin", fails)
             replies.append(await _send(intake, door, door.good()))
-    assert [reply.status for reply in replies] == [503, 500]
-    assert b"internal error; " in replies[1].body
+    assert [reply.status for reply in replies] == [503, 503, 500]
+    assert b"internal error; " in replies[2].body
     return replies
 
 

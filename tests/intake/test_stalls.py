@@ -1,4 +1,4 @@
-"""Commits that get no further end the process; a database that refuses, or a quiet time, does not."""
+"""Commits that get no further end the process if a new one could write; a quiet time does not."""
 
 import asyncio
 
@@ -68,7 +68,7 @@ async def test_a_commit_that_never_ends_is_work_in_progress(intake: InProcess, m
     intake._task = asyncio.create_task(asyncio.sleep(0))
 
 
-async def test_a_database_that_rejects_every_commit_does_not_end_the_process(
+async def test_a_database_that_refuses_every_commit_ends_the_process_only_if_a_new_one_could_write(
     intake: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def disk_is_full(*_: object) -> None:
@@ -77,7 +77,10 @@ async def test_a_database_that_rejects_every_commit_does_not_end_the_process(
 
     monkeypatch.setattr(store, "record", disk_is_full)
     monkeypatch.setattr(limits, "COMMIT_SECONDS", 10.0)
-    dog = watching(intake)
+    dog, nobody_writes = watching(intake), BacklogSnapshot(kafka=True)
     for now in range(30, 300, 30):
         assert (await intake.bars(a_bars_message())).status == 503
-        dog.check(WELL, now)
+        dog.check(nobody_writes, now)
+    dog.check(WELL, 300)
+    with pytest.raises(Stalled, match="committer"):
+        dog.check(WELL, 360)

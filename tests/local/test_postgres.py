@@ -1,3 +1,4 @@
+import json
 import socket
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ async def test_a_port_that_is_in_use_is_replaced(tmp_path: Path) -> None:
     with socket.create_server((ports_and_secrets.HOST, 0)) as somebody:
         taken = somebody.getsockname()[1]
         (tmp_path / "postgres").mkdir()
-        (tmp_path / "postgres" / "ports.json").write_text(f"[{taken}]")
+        (tmp_path / "postgres" / "ports.json").write_text(json.dumps({"PostgreSQL": taken}))
         server = postgres.start(tmp_path, fsync=False)
         try:
             assert await ask(server.url, "select 1") == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from infra.local.embedded import process
 from infra.local.embedded.folder_lock import FolderInUse, FolderLock
 from infra.local.embedded.process import Child, ProcessCommand, StartFailed
 from tests.local.programs import IGNORES_SIGTERM, SLEEPS, comes_true, lives
@@ -65,6 +66,34 @@ def test_child_processes_of_a_server_stop_with_it(tmp_path: Path) -> None:
     child.wait()
 
     assert comes_true(lambda: not lives(int(child.output())), within=5)
+
+
+WRITES = """
+import sys, time
+for number in range(1_000_000):
+    print(f"line {number:06} {'x' * 87}", flush=True)
+    time.sleep(0.0005)
+"""
+
+
+def test_a_log_is_rotated_while_its_server_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "LARGEST_LOG", 50_000)
+    child = Child(tmp_path, "server", ProcessCommand([sys.executable, "-c", WRITES]))
+    log, earlier = tmp_path / "server.log", tmp_path / "server.log.old"
+    largest = 0
+    try:
+        assert comes_true(lambda: earlier.exists() and log.stat().st_size > 1_000, within=30)
+        first = earlier.read_text()[:11]
+        while earlier.read_text()[:11] in (first, ""):
+            largest = max(largest, log.stat().st_size)
+            assert child.is_running()
+    finally:
+        child.stop()
+    lines = (earlier.read_text() + log.read_text()).splitlines()
+    assert lines[-1] > "line 000500"
+    assert all(line.startswith("line ") for line in lines[1:-1])
+    assert 50_000 < largest < 5_000_000
+    assert {file.name for file in tmp_path.glob("server.log*")} == {"server.log", "server.log.old"}
 
 
 def test_a_missing_program_is_named(tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 import os
+import socket
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.local.embedded.supervisor import ProcessEvent, Supervisor
+from infra.local.embedded import ports_and_secrets
+from infra.local.embedded.process import ProcessCommand
+from infra.local.embedded.server_process import ServerProcess
+from infra.local.embedded.supervisor import ProcessEvent, ServerWatch, Supervisor
 from tests.local.programs import IGNORES_SIGTERM, SLEEPS, comes_true, lives
 
 ENDS = [sys.executable, "-c", "import os, sys; print(os.getpid(), flush=True); sys.exit(3)"]
@@ -100,3 +104,73 @@ def test_a_process_gets_exactly_its_given_environment(tmp_path: Path) -> None:
             lambda: (tmp_path / "says.log").exists() and "]" in (tmp_path / "says.log").read_text(), within=5
         )
     assert (tmp_path / "says.log").read_text().strip() == "['LC_CTYPE', 'LIGHTBULB_ONE']"
+
+
+# ---- servers --------------------------------------------------------------------------------------------------------
+
+SERVES = """
+import socket, sys, time
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
+    print("serves", flush=True)
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def watching(folder: Path, told: Told) -> Iterator[tuple[ServerProcess, ServerWatch]]:
+    """A server that is running, and the watch that restarts it."""
+    [port] = ports_and_secrets.free_ports(1)
+    command = ProcessCommand([sys.executable, "-c", SERVES, str(port)])
+    server = ServerProcess("server", f"127.0.0.1:{port}", folder, command, lambda child: "serves" in child.output())
+    server.start()
+    watch = ServerWatch({"postgres": server}, told)
+    try:
+        yield server, watch
+    finally:
+        watch.end()
+        server.stop()
+        watch.join()
+
+
+def test_a_killed_server_is_started_again_on_its_port_and_reported(tmp_path: Path) -> None:
+    told = Told()
+    with watching(tmp_path, told) as (server, _):
+        for _ in range(2):
+            assert server.child is not None
+            os.kill(server.child.pid, 9)
+            assert comes_true(lambda: told.events and told.events[-1].what == "restarted", within=20)
+            with socket.create_connection(("127.0.0.1", int(server.address.rpartition(":")[2]))):
+                told.events.append(ProcessEvent("", "stopped"))
+
+    assert [str(event) for event in told.ends()] == [
+        "postgres ended with code 137; restart in 0.5 s",
+        "postgres ended with code 137; restart in 1 s",
+    ]
+
+
+def test_a_server_that_cannot_be_started_again_is_reported_and_retried(tmp_path: Path) -> None:
+    told = Told()
+    with watching(tmp_path, told) as (server, _):
+        assert server.child is not None
+        server.child.kill()
+        with socket.create_server(("127.0.0.1", int(server.address.rpartition(":")[2]))):
+            server.child.stop_requested = False  # as if it had ended by itself
+            assert comes_true(lambda: len(told.ends()) >= 2, within=20)
+        assert comes_true(lambda: told.events[-1].what == "restarted", within=20)
+
+    assert f"server ended: its port is in use; see {tmp_path / 'server.log'}; restart in 1 s" == str(told.ends()[1])
+
+
+def test_a_server_that_is_stopped_or_killed_on_purpose_stays_so(tmp_path: Path) -> None:
+    told = Told()
+    with watching(tmp_path, told) as (server, watch):
+        assert server.child is not None
+        server.child.kill()
+        assert server.exit_code() is None
+        server.start()
+        watch.end()
+        os.kill(server.child.pid, 9)
+        assert comes_true(lambda: server.exit_code() == 137, within=20)
+        watch.join()
+
+    assert told.events == []

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.database.migrations import parts
+from infra.local.embedded import ports_and_secrets
 from schemas.topics import Topic
 from services.messaging import broker
 from services.runtime.database import connect
@@ -41,10 +42,12 @@ async def topic(bootstrap: str) -> str:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """For a process that reaches neither database nor Kafka."""
-    (tmp_path / "secret").write_bytes(os.urandom(32))
+    ports_and_secrets.secret(tmp_path / "secret")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTBULB_")}
     return inherited | {
         "LIGHTBULB_DATABASE": "postgresql+asyncpg://u:p@127.0.0.1:1/none",
         "LIGHTBULB_KAFKA": "127.0.0.1:1",
         "LIGHTBULB_SECRET_FILE": str(tmp_path / "secret"),
+        "LIGHTBULB_HTTP_PORT": "0",
+        "LIGHTBULB_STOP_DELAY_SECONDS": "0",
     }

@@ -107,7 +107,7 @@ def value(name: str, **labels: str) -> float | None:
 async def answer(path: str, engine: AsyncEngine, lacks: tuple[str, ...] = ()) -> tuple[int, str]:
     """Return (status, body) of a GET, without a socket."""
     app = Starlette(
-        routes=health.routes(engine, lambda: lacks), middleware=[Middleware(health.StatusCounterMiddleware)]
+        routes=health.routes(engine, "tried", lambda: lacks), middleware=[Middleware(health.StatusCounterMiddleware)]
     )
     sent: list[dict[str, Any]] = []
 

@@ -15,6 +15,7 @@ from services.messaging.outbox import OutboxMessage, Relay
 from services.runtime import backlog
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.settings import Settings
+from tests.faulty_database import make_sessions_read_only, read_only_server
 from tests.messaging.running import an_event, answer, drained, publish, put, running, value
 
 
@@ -54,6 +55,7 @@ async def test_one_measurement_has_lag_outbox_and_dead_letters(
     await looking.close()
     assert seen.publishable == 1, "the other topic does not exist"
     assert value("lightbulb_consumer_lag_records", topic=topic) == 3
+    assert 0 < (value("lightbulb_consumer_oldest_age_seconds", topic=topic) or 0) < 60
     assert value("lightbulb_outbox_unpublished") == 2
     assert (value("lightbulb_outbox_oldest_age_seconds") or 0) > 0
     assert (
@@ -74,6 +76,22 @@ async def test_an_unavailable_server_is_reported_and_so_is_its_return(
     assert (await looking.poll()).unreachable == []
     assert value("lightbulb_dependency_up", dependency="kafka") == 1
     await looking.close()
+
+
+async def test_the_database_is_there_only_if_it_takes_writes_of_the_sessions_that_work_and_of_a_new_one(
+    engine: AsyncEngine, database: str, bootstrap: str
+) -> None:
+    looking = BacklogMonitor(Settings(database=database, kafka=bootstrap, secret_file="/dev/null"), "tried")
+    assert (await looking.poll()).unreachable == []
+    async with read_only_server(engine):
+        assert (await looking.poll()).unreachable == ["database"]
+        await make_sessions_read_only(engine)
+        assert [(await answer("/health/ready", engine))[0] for _ in range(2)] == [503, 503]
+    assert (await looking.poll()).unreachable == []
+    await looking.close()
+    assert (await answer("/health/ready", engine))[0] == 200
+    await make_sessions_read_only(engine)
+    assert [(await answer("/health/ready", engine))[0] for _ in range(2)] == [503, 200], "the sessions are replaced"
 
 
 async def test_the_relay_counts_acknowledged_records(engine: AsyncEngine, bootstrap: str, topic: str) -> None:

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.messaging import outbox
 from services.messaging.outbox import OutboxMessage, Relay
+from tests.faulty_database import make_sessions_read_only, read_only_server
 from tests.messaging.running import an_event, drained, everything_on, put, running, unpublished, until
 
 
@@ -54,6 +56,21 @@ async def test_a_relay_killed_between_publish_and_mark_repeats_records_but_loses
     seen = [number for _, number in await everything_on(bootstrap, topic)]
     assert seen == [1, 2, 3, 4, 5, 1, 2, 3, 4, 5]
     assert list(dict.fromkeys(seen)) == [1, 2, 3, 4, 5]
+
+
+async def test_nothing_is_published_while_it_could_not_be_marked(
+    engine: AsyncEngine, bootstrap: str, topic: str
+) -> None:
+    await put(engine, OutboxMessage(topic, an_event("person", 1)))
+    relay = Relay(engine, "tried", bootstrap)
+    async with read_only_server(engine):
+        await make_sessions_read_only(engine)
+        for _ in range(2):
+            with pytest.raises(DBAPIError):
+                await relay._round()
+    async with running(relay):
+        await drained(engine)
+    assert await everything_on(bootstrap, topic) == [("person", 1)]
 
 
 async def test_a_failing_topic_does_not_delay_others(engine: AsyncEngine, bootstrap: str, topic: str) -> None:

@@ -1,6 +1,6 @@
 """Referral contexts, case events and partners for tests of the notifier."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from schemas.case import (
@@ -8,6 +8,7 @@ from schemas.case import (
     CasePosition,
     CaseStatus,
     Ended,
+    EndedNeed,
     EndReason,
     Finding,
     HoldReason,
@@ -168,6 +169,16 @@ def a_case_event(
     )
 
 
+def after_end(concern: ReferralContext, ends: Mapping[str, str]) -> ReferralContext:
+    """Return the context after the end of all needs, each in its way."""
+    status = next(how for how in ("completed", "rejected", "cancelled") if how in ends.values())
+    return concern.model_copy(update={"open_needs": (), "ended_needs": ended_needs(ends), "status": status})
+
+
+def ended_needs(ends: Mapping[str, str]) -> tuple[EndedNeed, ...]:
+    return tuple(EndedNeed(service=need, status=CaseStatus(how)) for need, how in ends.items())
+
+
 def ended(concern: ReferralContext, *needs: ServiceCode) -> tuple[Ended, ...]:
     return (Ended(reference=concern.reference, needs=needs or concern.needs),)
 
@@ -183,7 +194,7 @@ def an_intervention(
     service: ServiceCode = "minor-adaptations",
     action: str = "Grab rails fitted",
     provider: str = "Charnwood Borough Council",
-    on: date = date(2026, 11, 20),
+    on: date = date(2026, 11, 3),
 ) -> Intervention:
     return Intervention(reference=Reference(reference), service=service, action=action, provider=provider, on=on)
 
@@ -208,7 +219,16 @@ def a_life(concern: ReferralContext, prefix: str, person_key: str = "a" * 32) ->
 
 def every_event(concern: ReferralContext) -> dict[str, Event]:
     """Return one event of each kind that has a row in the table, about one referral."""
-    ends = {"ended": ended(concern)}
+    concern_by_type: dict[str, ReferralContext] = {}
+    for how in ("completed", "rejected", "cancelled"):
+        first, *others = concern.needs
+        of_part = {"open_needs": tuple(others), "ended_needs": ended_needs({first: how})}
+        concern_by_type[how] = after_end(concern, dict.fromkeys(concern.needs, how))
+        concern_by_type[f"{how}-in-part"] = concern.model_copy(update=of_part | {"status": "in-progress"})
+    concern_by_type["ended"] = after_end(
+        concern, {**dict.fromkeys(concern.needs, "cancelled"), concern.needs[0]: "completed"}
+    )
+    ends, part = {"ended": ended(concern)}, {"ended": ended(concern, concern.needs[0])}
     kinds: dict[str, tuple[type[CaseEvent], dict[str, object]]] = {
         "received": (CaseOpened, {}),
         "home-hub": (CaseAssigned, {}),
@@ -218,10 +238,16 @@ def every_event(concern: ReferralContext) -> dict[str, Event]:
         "completed": (CaseCompleted, ends),
         "rejected": (CaseRejected, {**ends, "reason": EndReason.NOT_ELIGIBLE}),
         "cancelled": (CaseCancelled, {**ends, "reason": EndReason.PERSON_DECLINED}),
+        "completed-in-part": (CaseCompleted, part),
+        "rejected-in-part": (CaseRejected, {**part, "reason": EndReason.NOT_ELIGIBLE}),
+        "cancelled-in-part": (CaseCancelled, {**part, "reason": EndReason.PERSON_DECLINED}),
+        "ended": (CaseCancelled, {"ended": ended(concern, *concern.needs[1:]), "reason": EndReason.PERSON_DECLINED}),
         "cancellation-refused": (CancellationRefused, {"refused": concern.reference}),
         "update-refused": (UpdateRefused, {"refused": concern.reference}),
     }
-    return {name: a_case_event(kind, concern, **said) for name, (kind, said) in kinds.items()}
+    return {
+        name: a_case_event(kind, concern_by_type.get(name, concern), **said) for name, (kind, said) in kinds.items()
+    }
 
 
 def as_records(events: Sequence[Event], topic: str = CASE_EVENT) -> list[KafkaRecord]:

@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaProducer
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.local.embedded import ports_and_secrets
 from schemas.events import Event
 from schemas.topics import CASE_EVENT, FEEDBACK_EVENT, declared
 from services.messaging import broker, dead_letters
@@ -52,8 +53,8 @@ async def a_process(environment: dict[str, str]) -> AsyncIterator[asyncio.subpro
 
 @pytest.fixture
 def environment(bootstrap: str, database_url: str, gp: GpSystem, tmp_path: Path) -> dict[str, str]:
-    (tmp_path / "secret").write_bytes(os.urandom(32))
-    (tmp_path / "token").write_text("the-gps-token\n")
+    ports_and_secrets.secret(tmp_path / "secret")
+    ports_and_secrets.write(tmp_path / "token", "the-gps-token\n")
     (tmp_path / "deployment.yaml").write_text(f"""
 partners:
   {GP}: {{feedback_url: "{gp.url}", feedback_token_file: {tmp_path / "token"}}}
@@ -63,6 +64,7 @@ partners:
         "LIGHTBULB_DATABASE": database_url,
         "LIGHTBULB_KAFKA": bootstrap,
         "LIGHTBULB_SECRET_FILE": str(tmp_path / "secret"),
+        "LIGHTBULB_STOP_DELAY_SECONDS": "0",
         "LIGHTBULB_DEPLOYMENT": str(tmp_path / "deployment.yaml"),
         "LIGHTBULB_HTTP_PORT": str(_free_port()),
         "LIGHTBULB_LOG_LEVEL": "DEBUG",

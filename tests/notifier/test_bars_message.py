@@ -140,7 +140,7 @@ def test_each_intervention_is_a_procedure_that_the_task_references() -> None:
     first, second = procedures.values()
     assert first["code"]["text"] == "grab rails fitted"
     assert first["performer"][0]["actor"]["display"] == "Charnwood Borough Council"
-    assert first["performedDateTime"] == date(2026, 11, 20).isoformat()
+    assert first["performedDateTime"] == date(2026, 11, 3).isoformat()
     assert second["code"]["text"] == "Minor adaptations and equipment"
     assert "performer" not in second
 
@@ -275,7 +275,7 @@ def test_a_returned_referral_names_its_own_hub_once_if_it_is_to_refer_there() ->
 
 
 def test_a_procedure_keeps_its_id_wherever_it_stands_in_the_list() -> None:
-    done = (an_intervention(), an_intervention(action="smoke alarms fitted"), an_intervention(on=date(2026, 11, 21)))
+    done = (an_intervention(), an_intervention(action="smoke alarms fitted"), an_intervention(on=date(2026, 11, 2)))
 
     def procedures(interventions: tuple[Any, ...]) -> set[tuple[str, str, str]]:
         concern = by_gp(status="completed", open_needs=(), interventions=interventions)

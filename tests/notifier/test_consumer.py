@@ -1,19 +1,19 @@
 """Case events are processed once, in batches; one that cannot be composed becomes a dead letter with its referral's later ones."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operations import queries
 from infra.operations.queries import Filters
 from schemas.events import CaseAssigned, Event, ReferralContext
-from services.messaging.cloudevents import KafkaRecord
 from services.notifier import compose as decisions
 from services.notifier.compose import Feedback, FeedbackTexts, Recipients
 from tests.builders.events import with_header
+from tests.faulty_database import away_for_a_moment, make_sessions_read_only
 from tests.notifier.builders import (
     GP_MAILBOX,
     a_case_event,
@@ -62,7 +62,7 @@ async def test_sequence_numbers_continue_over_batches(engine: AsyncEngine) -> No
 async def test_mailbox_feedback_is_accepted_at_once_with_a_feedback_sent_event(engine: AsyncEngine) -> None:
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         await notifier.receive(*a_life(by_gp(GP_MAILBOX), "life"))
-    assert {row.state for row in await rows(engine, FEEDBACK)} == {"accepted"}
+    assert {row.state for row in await rows(engine, FEEDBACK)} == {"kept"}
     assert len(await rows(engine, "select * from notifier.outbox")) == 2
     assert await rows(engine, "select * from notifier.conversation where due_at is not null") == []
 
@@ -256,18 +256,15 @@ async def test_an_event_with_nul_in_key_reference_or_correlation_id_becomes_a_de
     assert [row.feedback_type for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
 
 
-async def test_an_unavailable_database_makes_no_dead_letter(
-    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_database_that_refuses_for_a_moment_makes_no_dead_letter(engine: AsyncEngine) -> None:
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
-
-        async def away(records: Sequence[KafkaRecord]) -> None:
-            raise ConnectionRefusedError
-
-        with monkeypatch.context() as patched:
-            patched.setattr(notifier.receiver, "_apply", away)
-            with pytest.raises(ConnectionRefusedError):
-                await notifier.receive(*a_life(by_gp(GP_MAILBOX), "life"))
+        for away in ("feedback", "dead_letter"):
+            async with away_for_a_moment(engine, "notifier", away):
+                with pytest.raises(DBAPIError):
+                    await notifier.receive(*a_life(by_gp(GP_MAILBOX), "life"))
+        await make_sessions_read_only(engine)
+        with pytest.raises(DBAPIError):
+            await notifier.receive(*a_life(by_gp(GP_MAILBOX), "life"))
         await notifier.receive(*a_life(by_gp(GP_MAILBOX), "life"))
     assert len(await rows(engine, FEEDBACK)) == 2
     assert await rows(engine, PARKED) == []

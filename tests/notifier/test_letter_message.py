@@ -132,7 +132,7 @@ def test_the_letter_states_person_service_provider_date_next_step_and_contact() 
         "1 February 1946",
         "grab rails fitted",
         "Charnwood Borough Council",
-        "20 November 2026",
+        "3 November 2026",
         "The practice need do nothing. Please file this letter.",
         "0116 496 0130",
         "LB-7K3M-9Q2X-4TDW",

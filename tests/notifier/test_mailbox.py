@@ -12,7 +12,6 @@ from schemas.referral import Organisation
 from services.notifier.channels.mailbox import recipients_of
 from services.notifier.read_api import application
 from services.runtime import health, process
-from services.runtime.settings import Settings
 from tests.notifier.builders import (
     GP_MAILBOX,
     a_life,
@@ -49,10 +48,8 @@ class Caller:
 
 @pytest.fixture
 async def caller(engine: AsyncEngine) -> AsyncIterator[Caller]:
-    listening = process.listen(
-        Settings(database="postgresql+asyncpg://unused", kafka="unused", secret_file="/dev/null")
-    )
-    pages = application(engine, the_partners(tokens=TOKENS), health.routes(engine))
+    listening = process.a_socket("127.0.0.1", 0)
+    pages = application(engine, the_partners(tokens=TOKENS), health.routes(engine, "notifier"))
     server = process.server(pages)
     task = asyncio.create_task(server.serve(sockets=[listening]))
     async with ClientSession() as session:
@@ -81,11 +78,11 @@ async def test_a_partner_fetches_its_feedback_in_order(caller: Caller, lives: tu
             "service": {"code": "minor-adaptations", "text": "Minor adaptations and equipment"},
             "action": "grab rails fitted",
             "provider": "Charnwood Borough Council",
-            "date": "2026-11-20",
+            "date": "2026-11-03",
         }
     ]
     assert body[0]["text"]
-    assert set(body[0]["steps"]) == {"composed", "accepted", "collected"}
+    assert set(body[0]["steps"]) == {"composed", "kept", "collected"}
 
 
 async def test_fetched_feedback_is_recorded_once_as_collected(

@@ -180,7 +180,7 @@ def test_an_assessment_gives_feedback_only_to_the_referral_of_its_needs() -> Non
 
 
 def test_an_end_gives_feedback_only_to_the_referral_that_ends() -> None:
-    mine, other = by_gp(), from_ward()
+    mine, other = by_gp(open_needs=()), from_ward()
     assert told(a_case_event(CaseCompleted, mine, other, ended=ended(mine))) == [(GP, "completed")]
 
 
@@ -192,7 +192,7 @@ def test_completed_lists_service_action_provider_and_date() -> None:
         "minor-adaptations",
         "grab rails fitted",
         "Charnwood Borough Council",
-        date(2026, 11, 20),
+        date(2026, 11, 3),
     )
 
 

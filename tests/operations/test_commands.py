@@ -49,7 +49,9 @@ async def _park(url: str) -> int:
 def test_dead_letters_can_be_listed_shown_planned_and_discarded(parked: str) -> None:
     listed = json.loads(lightbulb("list", "--json", "--group", GP).stdout)
     assert [(row["id"] == parked, row["state"]) for row in listed] == [(True, "open"), (False, "waiting")]
-    assert "decision: UnknownReferral" in lightbulb("list").stdout
+    shown = lightbulb("list").stdout
+    assert "the referral that it names is not known" in shown
+    assert "(decision: UnknownReferral)" in shown
     assert json.loads(lightbulb("show", parked).stdout)["value"]["reference"] == GP
 
     dry = json.loads(lightbulb("resubmit", "--all", "--reason", "decision", "--dry-run", "--json").stdout)
@@ -70,6 +72,17 @@ def test_resubmit_with_an_edit_reports_that_no_service_has_tried_it_yet(parked: 
     assert told.exit_code == 0
     assert "no service has tried it yet" in told.output
     assert "resubmitting" in told.output
+
+
+def test_a_header_alone_is_corrected_and_later_corrections_keep_earlier_ones(parked: str, database: str) -> None:
+    who = ("--who", "A", "--why", "b", "--wait", "0")
+    for header in ("ce_id=another-id", "ce_source=another/source"):
+        assert lightbulb("resubmit", parked, "--header", header, *who).exit_code == 0
+    original, *_, latest = json.loads(lightbulb("show", parked).stdout)["edits"]
+    assert (original["headers"]["ce_id"], latest["headers"]["ce_id"]) == ("another-id", "another-id")
+    assert latest["headers"]["ce_source"] == "another/source"
+    assert latest["value"]["reference"] == GP
+    assert lightbulb("resubmit", parked, "--header", "ce_id=x").exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -167,6 +180,8 @@ ASKING = [
     ("replay", "router"),
     ("republish", "--hub", "blaby", "--since", "2026-01-01"),
     ("trace", "LB-0000-0000-0000"),
+    ("find", "FCP-2026-11834"),
+    ("find", "--partner", "gp-alder-lane"),
 ]
 
 

@@ -322,7 +322,7 @@ async def test_a_header_can_be_edited(engine: AsyncEngine) -> None:
 
 async def test_an_undecodable_edit_is_refused_with_the_place_of_the_error_and_not_stored(engine: AsyncEngine) -> None:
     [row] = await parked(engine, broken(a_record(received(GP, a_referral())), b"{}"))
-    with pytest.raises(EditRefused, match="version: missing"):
+    with pytest.raises(EditRefused, match="version is missing"):
         await corrections.edit(engine, row, b'{"reference": "Vickers"}', {}, BY)
     assert await rows(engine, "select count(*) from router.dead_letter_edit") == [(0,)]
 
@@ -425,7 +425,7 @@ async def test_trace_lists_dead_letters_and_their_resolution(engine: AsyncEngine
         columns = "partner, referral_id, reference, person_key, first_at, last_at"
         query = f"insert into intake.referral ({columns}) values ('p', 'r', :reference, :key, now(), now())"
         await tx.execute(text(query), {"reference": GP, "key": KEY})
-    steps = await trace.path(engine.url.render_as_string(hide_password=False), GP)
+    steps = (await trace.path(engine.url.render_as_string(hide_password=False), GP)).steps
     told = [
         (step.what, step.detail.split("; ")[-1].split(" ")[0]) for step in steps if step.place == "router dead letters"
     ]

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.local.embedded import ports_and_secrets
 from schemas.model import Reference
 from schemas.topics import CASE_EVENT, declared, hub_case
 from services.messaging import broker
@@ -53,11 +54,13 @@ def environment(
     bootstrap: str, migrated: str, engine: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
     monkeypatch.setenv("LIGHTBULB_DATABASE", migrated)
-    (tmp_path / "secret").write_bytes(os.urandom(32))
+    ports_and_secrets.secret(tmp_path / "secret")
     return {
         "LIGHTBULB_DATABASE": migrated,
         "LIGHTBULB_KAFKA": bootstrap,
         "LIGHTBULB_SECRET_FILE": str(tmp_path / "secret"),
+        "LIGHTBULB_HTTP_PORT": "0",
+        "LIGHTBULB_STOP_DELAY_SECONDS": "0",
     }
 
 

@@ -18,8 +18,13 @@ class Statement:
 
 
 def statements() -> list[Statement]:
-    """Return every statement of services/."""
-    return [one for file in sorted((CHECKOUT / "services").rglob("*.py")) for one in _in_file(file)]
+    """Return every statement of services/, and of the commands that cron repeats."""
+    files = [*sorted((CHECKOUT / "services").rglob("*.py")), *(CHECKOUT / "infra" / file for file in COMMANDS)]
+    return [one for file in files for one in _in_file(file)]
+
+
+COMMANDS = ("operations/not_applied.py",)
+"""Files of infra/ whose statements are explained too."""
 
 
 def name_of(sql: str, known: list[Statement]) -> str | None:
@@ -31,7 +36,7 @@ def name_of(sql: str, known: list[Statement]) -> str | None:
 
 def _in_file(file: Path) -> Iterator[Statement]:
     tree = ast.parse(file.read_text())
-    where = str(file.relative_to(CHECKOUT / "services"))
+    where = str(file.relative_to(CHECKOUT)).removeprefix("services/")
     names: dict[str, int] = {}
     for call, place in _calls(tree, ""):
         names[place] = names.get(place, 0) + 1

@@ -37,7 +37,10 @@ _PERSONS = (
     ),
     Rows("router.outbox", OF_PERSON, {"published_at": "now()"}),
     _first("notifier.outbox", published_at="now()"),
-    *(Rows(f"notifier.{table}", OF_PERSON, {"due_at": "null"}) for table in ("input", "conversation", "feedback")),
+    *(
+        Rows(f"notifier.{table}", OF_PERSON, {"due_at": "null", "due_since": "null"})
+        for table in ("input", "conversation", "feedback")
+    ),
 )
 """The rows of a person and of a referral, in each service."""
 
@@ -46,6 +49,7 @@ def _refusing(schema: str) -> Rows:
     return _first(f"{schema}.outbox", target=f"'{REFUSING}'", shard="i % 8", published_at="null")
 
 
+DUE = "now() - interval '1 day' + i * interval '1 millisecond'"
 PLACE = {"offset": "1000000 + i", "event_id": "'e' || i", "behind": "1000000 + i"}
 
 
@@ -71,7 +75,7 @@ async def kinds(owner: AsyncEngine) -> list[Rows]:
     rows = [
         *map(_refusing, ("intake", "router", "notifier")),
         # due for one recipient, about different referrals; and accepted in one conversation
-        Rows("notifier.conversation", f"recipient = '{SLOW}'", {"due_at": "now() - interval '1 day' + i * interval '1 millisecond'"}),
+        Rows("notifier.conversation", f"recipient = '{SLOW}'", {"due_at": DUE, "due_since": DUE}),
         Rows("notifier.feedback", f"recipient = '{SLOW}'"),
         Rows("notifier.feedback", f"recipient = '{LONG}' and state = 'waiting'", {"ordinal": "i", "state": "'accepted'"}, long),
         # of one group

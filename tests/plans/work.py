@@ -1,5 +1,6 @@
 """The work whose statements are explained: each service's own code, in this process, on a database and without Kafka."""
 
+import itertools
 import json
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 
 from infra.database import roles
+from infra.operations import not_applied
 from schemas import events
 from schemas.case import Ended
 from schemas.model import Reference
@@ -23,13 +25,16 @@ from services.intake import store as intake_store
 from services.messaging import dead_letter_share
 from services.messaging.cloudevents import KafkaRecord
 from services.messaging.outbox import OutboxRow, Relay
-from services.notifier import backlog, leases
-from services.notifier.channels import Conversation, Delivered, DeliveryRequest, Failed, Retry
+from services.notifier import backlog, circuits, leases
+from services.notifier.channels import Conversation, Delivered, DeliveryRequest, Failed, Outcome, Retry
 from services.notifier.channels.mailbox import Mailbox
+from services.notifier.circuits import Endpoint, Sighting
 from services.notifier.consumer import CaseEventConsumer, FeedbackComposer
 from services.notifier.delivery import EACH, Deliverer
 from services.notifier.leases import Attempt, Lease
 from services.notifier.read_api import application
+from services.reference import partners
+from services.router import backlog as router_backlog
 from services.router import directory_versions
 from services.router.consumer import Batches
 from services.router.decide import lifecycle
@@ -69,9 +74,10 @@ TEMPLATE = "01" * 16
 
 @dataclass
 class Services:
-    """The engines of the services' roles, and what runs on them. `owner`: an engine whose statements are not explained."""
+    """The engines of the services' roles and of commands, and what runs on them. `owner`: an engine that is not explained."""
 
     engines: dict[str, AsyncEngine]
+    commands: AsyncEngine
     owner: AsyncEngine
     intake: InProcess
     batches: Batches
@@ -85,22 +91,24 @@ class Services:
 async def services(url: str, folder: Path, watch: Callable[[AsyncEngine], AsyncEngine]) -> AsyncIterator[Services]:
     """Yield the services on this database; `watch` is given each engine."""
     engines = {name: watch(database.connect(roles.url_of(url, name))) for name in SERVICE_ROLES}
-    owner, installation = database.connect(url, timeout=None), install(url, folder)
+    commands, owner = watch(database.connect(url)), database.connect(url, timeout=None)
+    installation = install(url, folder)
     recipients, words, channel = the_recipients(), the_words(), Mailbox()
     composer = FeedbackComposer(recipients, words, {"fhir": channel, "mailbox": channel, "mesh": channel})
     known = the_partners(tokens={"gp-castle-view": "a token"})
     async with InProcess(installation, engines["intake"]) as intake:
         yield Services(
             engines,
+            commands,
             owner,
             intake,
             Batches(engines["router"], DIRECTORY, clock=lambda: NOW),
             CaseEventConsumer(engines["notifier"], composer),
             Deliverer(engines["notifier"], composer.channels, words),
-            application(engines["notifier"], known, health.routes(engines["notifier"])),
+            application(engines["notifier"], known, health.routes(engines["notifier"], "notifier")),
             installation,
         )
-    for engine in (*engines.values(), owner):
+    for engine in (*engines.values(), commands, owner):
         await engine.dispose()
 
 
@@ -294,11 +302,33 @@ async def case_events(on: Services, key: str) -> list[KafkaRecord]:
 async def deliveries(on: Services) -> None:
     for busy in (EACH, 0):
         on.deliverer._by_recipient[SLOW] = busy
-        acquired = (await on.deliverer._acquire_leases(EACH)).leases
-        now = datetime.now(UTC)
-        outcomes = [Retry("http 503"), Failed("http 400"), *[Delivered()] * len(acquired)]
-        pairs = zip(acquired, outcomes, strict=False)
-        await on.deliverer._mark([Attempt(lease, outcome, now, now, 3600.0) for lease, outcome in pairs])
+        await _deliver(on, 1, Retry("http 503"))
+        await _deliver(on, EACH - 1, Delivered(), Failed("http 400"))
+    await _deliver(on, 1, Retry("http 503"))
+    async with on.owner.begin() as tx:
+        await tx.execute(text("update notifier.endpoint set opened_at = now(), next_attempt_at = now()"))
+    await _deliver(on, 2, Delivered())
+    async with on.engines["notifier"].begin() as tx:
+        await circuits.record(tx, [Sighting(Endpoint("fhir", SLOW), "LB-1", is_trial=False)])
+    async with on.owner.begin() as tx:
+        await tx.execute(text("delete from notifier.endpoint"))
+
+
+async def _deliver(on: Services, limit: int, *outcomes: Outcome) -> None:
+    acquired = (await on.deliverer._acquire_leases(limit)).leases
+    now = datetime.now(UTC)
+    pairs = zip(acquired, itertools.cycle(outcomes), strict=False)
+    await on.deliverer._mark([Attempt(lease, outcome, now, now, 3600.0) for lease, outcome in pairs])
+
+
+async def feedback_that_is_given_up(on: Services) -> None:
+    async with on.engines["notifier"].begin() as tx:
+        await leases.give_up(tx, seconds=3600, limit=8)
+
+
+async def start_of_the_notifier(on: Services) -> None:
+    async with on.engines["notifier"].begin() as tx:
+        await circuits.replace_unaddressed(tx, partners.unaddressed(the_partners({}), mesh=False))
 
 
 async def a_feedback_after_many(on: Services) -> None:
@@ -309,7 +339,7 @@ async def a_feedback_after_many(on: Services) -> None:
     async with on.engines["notifier"].begin() as tx:
         of = Conversation(row.person_key, row.reference, row.recipient, row.channel)
         request = DeliveryRequest(str(row.feedback_id), row.reference, "c", row.recipient, row.body, {}, 1)
-        lease = Lease(of, uuid4(), request, row.caused_by, follows_failure=True)
+        lease = Lease(of, uuid4(), request, row.caused_by, follows_failure=True, ordinal=row.ordinal)
         feedback, _ = await leases.since_accepted(tx, lease)
         await leases.rewrite(tx, lease, feedback, Mailbox().render(feedback))
 
@@ -351,14 +381,21 @@ async def looks(on: Services) -> None:
             schema,
             group=None if schema == "intake" else schema,
             topics=["referral.event"],
-            query=backlog.measure if schema == "notifier" else None,
+            query={"router": router_backlog.measure, "notifier": backlog.measure}.get(schema),
             quarantine=schema != "intake",
         )
         monitor._engine = engine
         await monitor._rows()
         if schema != "intake":
             await _passes_over_records(engine, schema)
-        await _asgi(Starlette(routes=health.routes(engine)), "GET", "/health/ready", b"", {})
+        await _asgi(Starlette(routes=health.routes(engine, schema)), "GET", "/health/ready", b"", {})
+
+
+async def comparisons(on: Services) -> None:
+    for hop in not_applied.HOPS:
+        found = await not_applied.oldest(on.commands, hop)
+        assert found.subject, hop
+        await not_applied.note(on.commands, hop, 0)
 
 
 async def _passes_over_records(engine: AsyncEngine, schema: str) -> None:
@@ -407,8 +444,8 @@ WORK = (
     start_of_the_router, life_of_a_person, a_command_on_many_referrals, a_decision_that_fails, a_pause_of_a_topic,
     a_case_of_many_referrals, a_number_of_many_persons, a_redelivery,
     dead_letters_of_the_router, overdue_discharges, a_death_of_many_stays,
-    events_of_a_person, deliveries, a_feedback_after_many, dead_letters_of_the_notifier,
-    rounds_of_the_relays, looks,
+    start_of_the_notifier, events_of_a_person, deliveries, feedback_that_is_given_up, a_feedback_after_many,
+    dead_letters_of_the_notifier, rounds_of_the_relays, looks, comparisons,
 )  # fmt: skip
 
 

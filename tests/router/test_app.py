@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.local.embedded import ports_and_secrets
 from schemas.events import Accept
 from schemas.model import Reference
 from schemas.topics import REFERRAL_EVENT, declared, hub_case
@@ -38,11 +39,13 @@ async def bootstrap(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def environment(bootstrap: str, migrated: str, tmp_path: Path) -> dict[str, str]:
-    (tmp_path / "secret").write_bytes(os.urandom(32))
+    ports_and_secrets.secret(tmp_path / "secret")
     return {
         "LIGHTBULB_DATABASE": migrated,
         "LIGHTBULB_KAFKA": bootstrap,
         "LIGHTBULB_SECRET_FILE": str(tmp_path / "secret"),
+        "LIGHTBULB_HTTP_PORT": "0",
+        "LIGHTBULB_STOP_DELAY_SECONDS": "0",
         "LIGHTBULB_LOG_LEVEL": "DEBUG",
     }
 

@@ -55,7 +55,7 @@ from tests.schemas.documents import at as object_at
 NEED, OTHER = "minor-adaptations", "hoarding"
 VISIT = datetime(2026, 12, 1, 10, tzinfo=UTC)
 RAILS = Intervention(
-    reference=GP, service=NEED, action="grab rails fitted", provider="Handyperson", on=date(2026, 12, 2)
+    reference=GP, service=NEED, action="grab rails fitted", provider="Handyperson", on=date(2026, 11, 20)
 )
 FOUND = Finding(reference=GP, service=NEED, finding="need-confirmed")
 
@@ -200,7 +200,7 @@ def test_a_hold_has_a_reason_and_a_date_and_accepting_ends_it() -> None:
 )
 def test_the_stage_of_a_grant_is_the_business_status(stage: Any, status: BusinessStatus) -> None:
     story = accepted("disabled-facilities-grant")
-    story.commanded("blaby", Record, dfg=DfgStep(stage=stage, on=date(2026, 12, 1), category="A"))
+    story.commanded("blaby", Record, dfg=DfgStep(stage=stage, on=date(2026, 11, 20), category="A"))
 
     assert story.case.home.business_status is status
     assert len(story.concerns(GP)) == 1
@@ -220,7 +220,7 @@ def test_a_referral_has_so_few_interventions_that_its_events_fit(command: type[C
 
 
 def test_no_contact_can_be_recorded_before_the_hub_accepts() -> None:
-    story = given(received(GP, a_referral())).commanded("blaby", Record, no_contact_on=date(2026, 12, 1))
+    story = given(received(GP, a_referral())).commanded("blaby", Record, no_contact_on=date(2026, 11, 20))
 
     assert (story.case.home.status, story.case.home.business_status) == (
         CaseStatus.REQUESTED,

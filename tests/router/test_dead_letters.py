@@ -13,16 +13,19 @@ from infra.operations import queries
 from infra.operations.queries import Filters
 from schemas.case import EndReason
 from schemas.events import Accept, Cancel, Hold
+from schemas.model import CaseId
 from schemas.referral import Consent, Consents
 from services.messaging import dead_letters
 from services.messaging.cloudevents import KafkaRecord
 from services.messaging.dead_letters import DeadLetter, encode_headers
-from services.router import consumer, store
+from services.router import consumer, loading, store
 from services.router.consumer import Batches
 from services.router.decide import lifecycle
+from services.router.decide.model import NotLoaded
 from tests.builders.events import KEY, NOW, a_command, a_record, broken, cancelled, received, updated
 from tests.builders.reference_data import DIRECTORY
 from tests.builders.referrals import GP, WARD, a_form, a_referral, keys, reference
+from tests.faulty_database import away_for_a_moment, make_sessions_read_only
 from tests.operations.operator_actions import discard
 from tests.router.stored import apply, case_id, events, rows
 
@@ -200,7 +203,14 @@ async def _one_that_can_go(engine: AsyncEngine) -> None:
 async def test_a_transient_fault_never_makes_a_dead_letter(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not in the transaction, and not in a decision."""
+    """Not in the transaction, not in a decision, and not while a table is away or the sessions are read-only."""
+    for away in ("referral", "outbox", "dead_letter"):
+        async with away_for_a_moment(engine, "router", away):
+            with pytest.raises(DBAPIError):
+                await apply(engine, a_record(received(GP, a_referral())))
+    await make_sessions_read_only(engine)
+    with pytest.raises(DBAPIError):
+        await apply(engine, broken(a_record(received(GP, a_referral())), b"{}"))
     with monkeypatch.context() as patched:
         patched.setattr(store, "append_history", _serialization_failure)
         with pytest.raises(DBAPIError):
@@ -210,6 +220,27 @@ async def test_a_transient_fault_never_makes_a_dead_letter(
         with pytest.raises(MemoryError):
             await apply(engine, a_record(received(GP, a_referral())))
     assert await rows(engine, "select count(*) from router.dead_letter") == [(0,)]
+
+
+async def test_data_that_make_a_decision_read_in_vain_are_held_against_their_record_only(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error ends the transaction, in which no dead letter can be stored."""
+
+    async def refused(tx: Any, *_: Any) -> None:
+        await tx.execute(text("select 1/0"))
+
+    def decides(state: Any, one: Any, context: Any) -> Any:
+        if one.record.key == people[1].encode():
+            raise NotLoaded(CaseId("any"))
+        return decide(state, one, context)
+
+    people, decide = keys(3), consumer._decision
+    monkeypatch.setattr(consumer, "_decision", decides)
+    monkeypatch.setattr(loading, "load_open", refused)
+    await apply(engine, *_received(people))
+    assert await rows(engine, "select person_key, reason from router.dead_letter") == [(people[1], "sqlstate 22012")]
+    assert await rows(engine, "select count(*) from router.referral") == [(2,)]
 
 
 def _out_of_memory(*_: Any) -> None:

@@ -5,10 +5,14 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 
+from infra.local.embedded import ports_and_secrets
 from services.runtime import logs
 
 CANARY = "CANARYSON 9990000018"
@@ -18,7 +22,7 @@ import logging, sys
 from pathlib import Path
 from services.runtime import logs
 from services.runtime.settings import load
-logs.configure("tried", load())
+logs.configure("tried", load("router"))
 for name in {(*logs.QUIET, "some.other.library")!r}:
     logger = logging.getLogger(name)
     for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
@@ -37,7 +41,7 @@ except ValueError:
 
 def run(code: str, tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     secret = tmp_path / "secret"
-    secret.write_bytes(os.urandom(32))
+    ports_and_secrets.secret(secret)
     told = {
         "LIGHTBULB_DATABASE": "postgresql+asyncpg://u:p@127.0.0.1:1/none",
         "LIGHTBULB_KAFKA": "127.0.0.1:1",
@@ -67,18 +71,40 @@ def test_a_warning_of_a_client_library_is_logged_by_its_code_location(tmp_path: 
     assert any(line["event"].startswith("client library: ") and line["level"] == "warning" for line in lines)
 
 
-def test_a_code_location_logs_at_most_once_in_ten_seconds() -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Two hundred moments, a second apart."""
+    seconds = iter(range(200))
+    monkeypatch.setattr(logs.time, "monotonic", lambda: next(seconds))
+    return seconds
+
+
+def test_a_code_location_logs_once_in_ten_seconds_with_the_number_of_those_left_out(clock: Iterator[int]) -> None:
     kept = logs.ClientLibraryFilter()
+    records = [logging.LogRecord("aiokafka", logging.WARNING, "conn.py", 7, "away %s", ("x",), None) for _ in range(21)]
+    logged = [record.getMessage() for record in records if kept.filter(record)]
+    assert logged == ["client library: conn.None:7", *["client library: conn.None:7 (9 left out)"] * 2]
 
-    def record() -> logging.LogRecord:
-        return logging.LogRecord("aiokafka", logging.WARNING, "conn.py", 7, "away %s", ("x",), None)
 
-    assert [kept.filter(record()) for _ in range(3)] == [True, False, False]
+def test_a_warning_that_a_server_is_away_is_logged_once_in_ten_seconds_with_a_count(clock: Iterator[int]) -> None:
+    written: list[Any] = []
+    log = structlog.wrap_logger(
+        structlog.ReturnLogger(),
+        processors=[logs.once_in_ten_seconds(logs.Repeats()), lambda _, __, event: written.append(event) or ""],
+    )
+    for _ in range(41):
+        log.warning("dependency_unreachable", dependency="kafka", reason="KafkaConnectionError", seconds=len(written))
+        log.warning("dependency_unreachable", dependency="database", reason="sqlstate 25006")
+        log.warning("feedback_retry_scheduled", reference="LB")
+    kafka = [event.get("left_out", 0) for event in written if event.get("dependency") == "kafka"]
+    assert kafka == [0, 4, *[4] * (len(kafka) - 2)]
+    assert 8 <= len(kafka) <= 9
+    assert sum(event["event"] == "feedback_retry_scheduled" for event in written) == 41
 
 
 def test_a_missing_and_an_invalid_setting_are_named_at_start(tmp_path: Path) -> None:
     ran = run(
-        "from services.runtime.settings import load; load()",
+        "from services.runtime.settings import load; load('router')",
         tmp_path,
         LIGHTBULB_DATABASE="mysql://secret",
         LIGHTBULB_KAFKA="",
@@ -91,7 +117,7 @@ def test_a_missing_and_an_invalid_setting_are_named_at_start(tmp_path: Path) -> 
 
 def test_a_secret_that_is_too_short_is_named_at_start(tmp_path: Path) -> None:
     short = tmp_path / "short"
-    short.write_bytes(b"1234")
-    ran = run("from services.runtime.settings import load; load()", tmp_path, LIGHTBULB_SECRET_FILE=str(short))
+    ports_and_secrets.write(short, "1234")
+    ran = run("from services.runtime.settings import load; load('router')", tmp_path, LIGHTBULB_SECRET_FILE=str(short))
     assert ran.returncode == 1
     assert "LIGHTBULB_SECRET_FILE: at least 32 random bytes" in ran.stderr

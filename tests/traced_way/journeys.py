@@ -253,7 +253,7 @@ def _access(folder: Path, feedback_url: str) -> dict[str, Any]:
     [port] = ports_and_secrets.free_ports(1)
     tokens = {name: partners.new_token() for name in (PRACTICE, TRUST)}
     access: dict[str, dict[str, Any]] = {name: {"token_sha256": [digest]} for name, (_, digest) in tokens.items()}
-    (folder / "feedback-token").write_text(PRACTICE)
+    ports_and_secrets.write(folder / "feedback-token", PRACTICE)
     access[PRACTICE] |= {"feedback_url": feedback_url, "feedback_token_file": str(folder / "feedback-token")}
     access[TRUST] |= {"mllp_port": port}
     (folder / "deployment.yaml").write_text(yaml.safe_dump({"partners": access}))

@@ -1,7 +1,6 @@
 """Hold the table "Files and functions on the way" of docs/architecture.md to what three messages enter."""
 
 import asyncio
-import secrets
 from collections import defaultdict
 from collections.abc import Callable
 from threading import Thread
@@ -12,6 +11,7 @@ import uvloop
 from pydantic import TypeAdapter
 
 from infra.local import installation
+from infra.local.embedded import ports_and_secrets
 from infra.local.embedded.providers import Provided
 from schemas import nhs_number, topics
 from services.intake.http import messages
@@ -34,7 +34,7 @@ Entered = dict[str, set[Function]]
 def entered(database: str, kafka_provided: Provided, tmp_path_factory: pytest.TempPathFactory) -> Entered:
     """Return what each message enters, by journey."""
     folder = tmp_path_factory.mktemp("traced")
-    (folder / "secret").write_bytes(secrets.token_bytes(32))
+    ports_and_secrets.secret(folder / "secret")
     settings = Settings(
         database=database,
         kafka=kafka_provided.address,

@@ -25,6 +25,21 @@ def outbox(schema: str) -> tuple[str, ...]:
     )
 
 
+def outbox_applied(schema: str, target: str) -> tuple[str, ...]:
+    """Return the statements for finding the oldest event of `target` that its consumer lacks (infra/operations/not_applied.py).
+
+    `outbox_applied.id`: every row of `target` up to this id has been found applied, or among the consumer's dead letters.
+    """
+    return (
+        f"create index outbox_of_target on {schema}.outbox (id) where target = '{target}'",
+        f"""
+        create table {schema}.outbox_applied (
+            only_one boolean primary key default true check (only_one),
+            id bigint not null
+        )""",
+    )
+
+
 def dead_letters(schema: str) -> tuple[str, ...]:
     """Return the statements for the Dead Letter Channel (services/messaging/dead_letters.py) and operators' actions.
 

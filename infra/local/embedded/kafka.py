@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.local.embedded import jars, ports_and_secrets, tansu
-from infra.local.embedded.broker import Broker
 from infra.local.embedded.folder_lock import FolderLock
 from infra.local.embedded.kafka_settings import Layout
+from infra.local.embedded.ports_and_secrets import Report
 from infra.local.embedded.process import Child, PortInUse, ProcessCommand, StartFailed
+from infra.local.embedded.server_process import ServerProcess
 
 PROVIDER = "Apache Kafka 4.3.0, embedded"
 
@@ -24,7 +25,7 @@ class ClusterMismatch(StartFailed):
 class Kafka:
     """A running cluster. `bootstrap` is host:port, comma-separated. `notice` is a text for the user, or None."""
 
-    brokers: list[Broker]
+    brokers: list[ServerProcess]
     folder_lock: FolderLock
     provider: str = PROVIDER
     notice: str | None = None
@@ -50,6 +51,7 @@ def start(
     ephemeral: bool = False,
     cache: Path | None = None,
     fetch: jars.Fetch | None = None,
+    report: Report = lambda _: None,
 ) -> Kafka:
     """Start the cluster on `<data>/kafka`, created if it is new; return when every broker serves clients.
 
@@ -63,7 +65,7 @@ def start(
             class_path = jars.class_path(cache, fetch)
         except jars.JarsMissing as missing:
             return _instead(folder, folder_lock, missing, allowed=ephemeral and brokers == 1)
-        return Kafka(_start_cluster(folder, brokers, class_path), folder_lock)
+        return Kafka(_start_cluster(folder, brokers, class_path, report), folder_lock)
     except BaseException:
         folder_lock.release()
         raise
@@ -81,17 +83,17 @@ def _instead(folder: Path, folder_lock: FolderLock, missing: jars.JarsMissing, *
     )
 
 
-def _start_cluster(folder: Path, size: int, class_path: list[Path]) -> list[Broker]:
+def _start_cluster(folder: Path, size: int, class_path: list[Path], report: Report) -> list[ServerProcess]:
     """Start all brokers; try again with other ports if another process has taken one."""
     cluster_id = _cluster_id(folder / "cluster.json", size)
     for _ in range(5):
-        ports = ports_and_secrets.ports(folder / "ports.json", 2 * size)
+        ports = list(ports_and_secrets.ports(folder / "ports.json", _port_names(size), report).values())
         layout = Layout(folder, cluster_id, ports[:size], ports[size:], class_path)
         brokers = [_broker(layout, node) for node in range(1, size + 1)]
         try:
             with ThreadPoolExecutor(size) as pool:
                 list(pool.map(layout.prepare, range(1, size + 1)))
-                list(pool.map(Broker.start, brokers))
+                list(pool.map(ServerProcess.start, brokers))
             return brokers
         except PortInUse:
             _stop(brokers)
@@ -101,16 +103,22 @@ def _start_cluster(folder: Path, size: int, class_path: list[Path]) -> list[Brok
     raise StartFailed(f"Apache Kafka found no free ports; see {folder}/*/broker.log")
 
 
-def _broker(layout: Layout, node: int) -> Broker:
+def _port_names(size: int) -> list[str]:
+    """Return the names of the brokers' ports, then of the controllers' ports."""
+    return [f"{what} {node}" for what in ("Kafka broker", "Kafka controller") for node in range(1, size + 1)]
+
+
+def _broker(layout: Layout, node: int) -> ServerProcess:
     command = ProcessCommand(layout.java("kafka.Kafka", layout.settings_file(node), node=node))
-    return Broker(f"{ports_and_secrets.HOST}:{layout.ports[node - 1]}", layout.folder_of(node), command, _is_ready)
+    address = f"{ports_and_secrets.HOST}:{layout.ports[node - 1]}"
+    return ServerProcess("broker", address, layout.folder_of(node), command, _is_ready)
 
 
 def _is_ready(child: Child) -> bool:
     return "Kafka Server started" in child.output()
 
 
-def _stop(brokers: list[Broker]) -> None:
+def _stop(brokers: list[ServerProcess]) -> None:
     for broker in brokers:
         broker.ask_to_stop()
     for broker in brokers:
@@ -124,7 +132,7 @@ def _cluster_id(file: Path, size: int) -> str:
     if not file.exists():
         made = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         ports_and_secrets.write(file, json.dumps({"id": made, "brokers": size}))
-    noted = json.loads(file.read_text())
+    noted = ports_and_secrets.read_json(file)
     if noted["brokers"] != size:
         raise ClusterMismatch(
             f"{file.parent} holds a cluster of {noted['brokers']} brokers, but {size} were requested: "

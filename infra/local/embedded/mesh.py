@@ -13,7 +13,9 @@ from pathlib import Path
 
 from infra.local.embedded import ports_and_secrets
 from infra.local.embedded.folder_lock import FolderLock
-from infra.local.embedded.process import Child, PortInUse, ProcessCommand, StartFailed
+from infra.local.embedded.ports_and_secrets import Report
+from infra.local.embedded.process import PortInUse, ProcessCommand, StartFailed
+from infra.local.embedded.server_process import ServerProcess
 
 PASSWORD = "password"  # noqa: S105 - the sandbox's password of every mailbox; the shared key protects them
 SERVER = Path(__file__).with_name("mesh_server.py")
@@ -26,17 +28,17 @@ class MeshSandbox:
 
     url: str
     shared_key: str
-    child: Child
+    server: ServerProcess
     folder_lock: FolderLock
     password: str = PASSWORD
     provider: str = "mesh-sandbox 1.0.137, embedded"
 
     def stop(self) -> None:
-        self.child.stop()
+        self.server.stop()
         self.folder_lock.release()
 
 
-def start(data: Path, mailboxes: list[str]) -> MeshSandbox:
+def start(data: Path, mailboxes: list[str], report: Report = lambda _: None) -> MeshSandbox:
     """Start the sandbox on `<data>/mesh`; add the mailboxes to existing ones.
 
     Raise ValueError for an invalid name.
@@ -50,29 +52,30 @@ def start(data: Path, mailboxes: list[str]) -> MeshSandbox:
         for name in mailboxes:
             (folder / "mailboxes" / name / "in").mkdir(parents=True, exist_ok=True)
         shared_key = ports_and_secrets.secret(folder / "shared_key")
-        child, port = _start_server(folder, shared_key)
+        server = _start_server(folder, shared_key, report)
     except BaseException:
         folder_lock.release()
         raise
-    return MeshSandbox(f"http://{ports_and_secrets.HOST}:{port}", shared_key, child, folder_lock)
+    return MeshSandbox(f"http://{server.address}", shared_key, server, folder_lock)
 
 
-def _start_server(folder: Path, shared_key: str) -> tuple[Child, int]:
+def _start_server(folder: Path, shared_key: str, report: Report) -> ServerProcess:
     """Start the server; try again with another port if another process has taken it."""
     for _ in range(5):
-        [port] = ports_and_secrets.ports(folder / "ports.json", 1)
+        [port] = ports_and_secrets.ports(folder / "ports.json", ["MESH"], report).values()
+        server = _server(port, folder, shared_key)
         try:
-            return _start_on(port, folder, shared_key), port
+            server.start()
+            return server
         except PortInUse:
             continue
     raise StartFailed(f"the MESH sandbox found no free port; see {folder / 'mesh.log'}")
 
 
-def _start_on(port: int, folder: Path, shared_key: str) -> Child:
+def _server(port: int, folder: Path, shared_key: str) -> ServerProcess:
     command = ProcessCommand([sys.executable, SERVER, str(port)], _environment(folder, shared_key), grace=5.0)
-    child = Child(folder, "mesh", command)
-    child.wait_until(lambda: _answers(port))
-    return child
+    address = f"{ports_and_secrets.HOST}:{port}"
+    return ServerProcess("mesh", address, folder, command, lambda _: _answers(address))
 
 
 def _environment(folder: Path, shared_key: str) -> dict[str, str]:
@@ -85,9 +88,9 @@ def _environment(folder: Path, shared_key: str) -> dict[str, str]:
     }
 
 
-def _answers(port: int) -> bool:
+def _answers(address: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{ports_and_secrets.HOST}:{port}/health", timeout=2) as answer:
+        with urllib.request.urlopen(f"http://{address}/health", timeout=2) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

@@ -3,17 +3,20 @@
 Standard input is the read end of a pipe whose write end only the owner holds: it closes when the owner closes it or
 is killed. The server gets its stop signal; after the grace period its process group is killed. Standard output gets
 the server's process id, or the reason why it could not be started. The exit code is the server's (128 + n after
-signal n). Runs as a script that imports no other module of the project; process.py gives the arguments.
+signal n). A log that has become too large is rotated. Runs as a script that imports no other module of the project;
+process.py gives the arguments.
 """
 
 import argparse
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,6 +26,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--stop-signal", type=int, required=True)
     parser.add_argument("--grace", type=float, required=True)
     parser.add_argument("--log", required=True)
+    parser.add_argument("--largest-log", type=int, required=True)
     parser.add_argument("--pid-file", type=Path, required=True)
     parser.add_argument("--user", type=int)
     parser.add_argument("--group", type=int)
@@ -65,6 +69,22 @@ def leave(server: "subprocess.Popen[bytes]", pid_file: Path) -> NoReturn:
     os._exit(code if code >= 0 else 128 - code)
 
 
+def rotate(log: str, largest: int) -> None:
+    """Copy a log that is too large to LOG.old and empty it: the server appends, and keeps its file open.
+
+    What it writes between the two is lost. A full disk, or a folder that was deleted, changes nothing.
+    """
+    while True:
+        time.sleep(ROTATE_SECONDS)
+        with contextlib.suppress(OSError):
+            if os.stat(log).st_size > largest:
+                shutil.copy(log, f"{log}.old")
+                os.truncate(log, 0)
+
+
+ROTATE_SECONDS = 1.0
+
+
 def stop(server: "subprocess.Popen[bytes]", stop_signal: int, grace: float) -> None:
     server.send_signal(stop_signal)
     try:
@@ -88,6 +108,7 @@ def main() -> None:
         refuse(f"{options.pid_file}: {problem}")
     write_line(str(server.pid))
     threading.Thread(target=leave, args=(server, options.pid_file), daemon=True).start()
+    threading.Thread(target=rotate, args=(options.log, options.largest_log), daemon=True).start()
     while os.read(0, 4096):
         pass
     stop(server, options.stop_signal, options.grace)

@@ -12,7 +12,9 @@ from signal import SIGINT
 
 from infra.local.embedded import ports_and_secrets, postgres_user
 from infra.local.embedded.folder_lock import FolderLock
+from infra.local.embedded.ports_and_secrets import Report
 from infra.local.embedded.process import Account, Child, PortInUse, ProcessCommand, StartFailed
+from infra.local.embedded.server_process import ServerProcess
 
 ROLE = DATABASE = "lightbulb"
 PROVIDER = "PostgreSQL 18, embedded"
@@ -42,30 +44,34 @@ class Postgres:
     """A running server. `url` (asyncpg) holds the password: never log it."""
 
     url: str
-    child: Child
+    server: ServerProcess
     folder_lock: FolderLock
     provider: str = PROVIDER
 
+    @property
+    def child(self) -> Child:
+        """The process that was started last."""
+        assert self.server.child is not None
+        return self.server.child
+
     def stop(self) -> None:
         """Shut down in fast mode: open transactions are rolled back."""
-        self.child.stop()
+        self.server.stop()
         self.folder_lock.release()
 
 
-def start(data: Path, *, fsync: bool = True) -> Postgres:
+def start(data: Path, *, fsync: bool = True, report: Report = lambda _: None) -> Postgres:
     """Start the server on `<data>/postgres`, created if it is new. `fsync=False` only for disposable data."""
     folder = data.resolve() / "postgres"
     folder_lock = FolderLock(folder)
     try:
         password = ports_and_secrets.secret(folder / "password")
         _make_cluster(folder, password)
-        child, port = _start_server(folder, SETTINGS | ({} if fsync else FASTER_AND_FORGETFUL))
+        server = _start_server(folder, SETTINGS | ({} if fsync else FASTER_AND_FORGETFUL), report)
     except BaseException:
         folder_lock.release()
         raise
-    return Postgres(
-        f"postgresql+asyncpg://{ROLE}:{password}@{ports_and_secrets.HOST}:{port}/{DATABASE}", child, folder_lock
-    )
+    return Postgres(f"postgresql+asyncpg://{ROLE}:{password}@{server.address}/{DATABASE}", server, folder_lock)
 
 
 def _make_cluster(folder: Path, password: str) -> None:
@@ -134,24 +140,27 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 }
 
 
-def _start_server(folder: Path, settings: dict[str, str]) -> tuple[Child, int]:
+def _start_server(folder: Path, settings: dict[str, str], report: Report) -> ServerProcess:
     """Start the server; try again with another port if another process has taken it."""
     for _ in range(5):
-        [port] = ports_and_secrets.ports(folder / "ports.json", 1)
+        [port] = ports_and_secrets.ports(folder / "ports.json", ["PostgreSQL"], report).values()
+        server = _server(port, folder, settings)
         try:
-            return _start_on(port, folder, settings), port
+            server.start()
+            return server
         except PortInUse:
             continue
     raise StartFailed(f"PostgreSQL found no free port; see {folder / 'postgres.log'}")
 
 
-def _start_on(port: int, folder: Path, settings: dict[str, str]) -> Child:
+def _server(port: int, folder: Path, settings: dict[str, str]) -> ServerProcess:
     options = [f"--{name}={value}" for name, value in (settings | {"port": str(port)}).items()]
     argv: list[str | Path] = [programs() / "postgres", "-D", folder / "cluster", *options]
-    account = postgres_user.for_postgres(folder, programs())
-    child = Child(folder, "postgres", ProcessCommand(argv, ENVIRONMENT, account, stop_signal=SIGINT))
-    child.wait_until(lambda: _is_ready(folder / "cluster" / "postmaster.pid", child.pid))
-    return child
+    command = ProcessCommand(argv, ENVIRONMENT, postgres_user.for_postgres(folder, programs()), stop_signal=SIGINT)
+    pid_file = folder / "cluster" / "postmaster.pid"
+    return ServerProcess(
+        "postgres", f"{ports_and_secrets.HOST}:{port}", folder, command, lambda child: _is_ready(pid_file, child.pid)
+    )
 
 
 def _is_ready(pid_file: Path, pid: int) -> bool:

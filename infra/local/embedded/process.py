@@ -10,11 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.runtime import StartupError
+
 LARGEST_LOG = 10_000_000
+"""Bytes after which a log is rotated, while the server runs and before it starts; one earlier file is kept."""
+
 WATCHER = Path(__file__).with_name("parent_watch.py")
 
 
-class StartFailed(Exception):
+class StartFailed(StartupError):
     """A server could not be started, or ended before it was ready; the message gives reason and log file."""
 
 
@@ -48,11 +52,12 @@ class ProcessCommand:
 class Child:
     """A running server in its own process group, with a watcher that stops it when this process ends.
 
-    `<folder>/<name>.log` gets its output, `<folder>/<name>.pid` names its process while it runs.
+    `<folder>/<name>.log` gets its output and is rotated, `<folder>/<name>.pid` names its process while it runs.
     """
 
     def __init__(self, folder: Path, name: str, command: ProcessCommand) -> None:
         self.name, self.log, self.grace = name, folder / f"{name}.log", command.grace
+        self.stop_requested = False
         _turn_over(self.log)
         self._log_starts_at = self.log.stat().st_size
         self._watcher = subprocess.Popen(
@@ -79,22 +84,26 @@ class Child:
 
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit code once it has ended; 128 + n after signal n."""
-        return self._watcher.wait(timeout)
+        code = self._watcher.wait(timeout)
+        return code if code >= 0 else 128 - code  # negative: the watcher was killed
 
     def output(self) -> str:
         """Return its output since it was started."""
         with self.log.open("rb") as log:
-            log.seek(self._log_starts_at)
+            if os.fstat(log.fileno()).st_size >= self._log_starts_at:  # not rotated since
+                log.seek(self._log_starts_at)
             return log.read().decode(errors="replace")
 
     def kill(self) -> None:
         """Send SIGKILL at once, for tests of a crash."""
+        self.stop_requested = True
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         self.stop()
 
     def ask_to_stop(self) -> None:
         """Begin to stop, without waiting."""
+        self.stop_requested = True
         assert self._watcher.stdin is not None
         self._watcher.stdin.close()
 
@@ -113,8 +122,10 @@ class Child:
             if not self.is_running() or time.monotonic() > deadline:
                 reason = "ended" if not self.is_running() else f"was not ready after {seconds:.0f} s"
                 self.stop()
-                failure = PortInUse if "ddress already in use" in self.output() else StartFailed
-                raise failure(f"{self.name} {reason}; the end of {self.log}:\n{self.output()[-2000:].strip()}")
+                output = self.output()
+                if "ddress already in use" in output:
+                    raise PortInUse(f"{self.name} ended: its port is in use; see {self.log}")
+                raise StartFailed(f"{self.name} {reason}; see the end of {self.log}:\n{output[-2000:].strip()}")
             time.sleep(0.02)
 
 
@@ -122,7 +133,7 @@ def _watched(command: ProcessCommand, log: Path, pid_file: Path) -> list[str]:
     account = command.account
     as_user = [] if account.user is None else ["--user", str(account.user), "--group", str(account.group)]
     options = ["--stop-signal", str(command.stop_signal.value), "--grace", str(command.grace)]
-    files = ["--log", str(log), "--pid-file", str(pid_file)]
+    files = ["--log", str(log), "--largest-log", str(LARGEST_LOG), "--pid-file", str(pid_file)]
     return [sys.executable, "-I", str(WATCHER), *options, *files, *as_user, "--", *map(str, command.argv)]
 
 
@@ -130,5 +141,5 @@ def _turn_over(log: Path) -> None:
     """Rotate a large log; keep one earlier file."""
     log.touch(mode=0o600)
     if log.stat().st_size > LARGEST_LOG:
-        log.replace(log.with_suffix(".log.old"))
+        log.replace(f"{log}.old")
         log.touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""Run service processes, and restart one that ends unexpectedly, after growing pauses."""
+"""Run service processes, and restart one or a server that ends unexpectedly, after growing pauses."""
 
 import threading
 import time
@@ -9,8 +9,10 @@ from typing import Literal
 
 from infra.local.embedded.folder_lock import FolderLock
 from infra.local.embedded.process import Child, ProcessCommand, StartFailed
+from infra.local.embedded.server_process import ServerProcess
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds
+WATCH_SECONDS = 0.2
 STEADY_AFTER = 60.0  # seconds of running, after which the pauses start again from the first
 
 
@@ -18,12 +20,12 @@ STEADY_AFTER = 60.0  # seconds of running, after which the pauses start again fr
 class ProcessEvent:
     """An event of a process.
 
-    `what` is "started", "stopped" (on request) or "ended" (unexpectedly); then `pause` is the seconds until its
-    restart. `code` is its exit code, 128 + n after signal n; `reason`: why it could not be started.
+    `what` is "started", "restarted", "stopped" (on request) or "ended" (unexpectedly); then `pause` is the seconds until
+    its restart. `code` is its exit code, 128 + n after signal n; `reason`: why it could not be started, with its name.
     """
 
     name: str
-    what: Literal["started", "stopped", "ended"]
+    what: Literal["started", "restarted", "stopped", "ended"]
     code: int | None = None
     pause: float = 0.0
     reason: str = ""
@@ -32,10 +34,15 @@ class ProcessEvent:
     def is_unexpected(self) -> bool:
         return self.what == "ended"
 
+    @property
+    def is_for_users(self) -> bool:
+        """Whether users read it: an unexpected end, and the restart after it."""
+        return self.what in ("ended", "restarted")
+
     def __str__(self) -> str:
         if not self.is_unexpected:
             return f"{self.name} {self.what}"
-        return f"{self.name} {self.reason or f'ended with code {self.code}'}; restart in {self.pause:g} s"
+        return f"{self.reason or f'{self.name} ended with code {self.code}'}; restart in {self.pause:g} s"
 
 
 class Supervisor:
@@ -96,9 +103,11 @@ class _SupervisedProcess:
 
     def _keep(self) -> None:
         pause = FIRST_PAUSE
+        what: Literal["started", "restarted"] = "started"
         while not self._stopping.is_set():
             started = time.monotonic()
-            code, reason = self._run()
+            code, reason = self._run(what)
+            what = "started" if reason else "restarted"
             if self._stopping.is_set():
                 self._on_event(ProcessEvent(self.name, "stopped", code))
                 return
@@ -108,7 +117,7 @@ class _SupervisedProcess:
             self._stopping.wait(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _run(self) -> tuple[int | None, str]:
+    def _run(self, what: Literal["started", "restarted"]) -> tuple[int | None, str]:
         """Return its exit code; or why it could not be started."""
         try:
             with self._starting:
@@ -116,8 +125,72 @@ class _SupervisedProcess:
                     return None, ""
                 self.child = Child(self._folder, self.name, self._command)
         except (StartFailed, OSError) as problem:
-            return None, str(problem)
-        self._on_event(ProcessEvent(self.name, "started"))
+            return None, _reason(self.name, problem)
+        self._on_event(ProcessEvent(self.name, what))
         code = self.child.wait()
         self.child = None
         return code, ""
+
+
+class ServerWatch:
+    """Starts servers that end unexpectedly, on the same ports, until `end`.
+
+    A server that was stopped or killed through its object is left to its caller. A start that fails is reported and repeated
+    without limit: an occupied port or a full disk can be corrected while everything else continues.
+    """
+
+    def __init__(self, servers: Mapping[str, ServerProcess], on_event: Callable[[ProcessEvent], None]) -> None:
+        self._on_event = on_event
+        self._stopping, self._starting = threading.Event(), threading.Lock()
+        self._threads = [
+            threading.Thread(target=self._watch, args=pair, name=f"watches {pair[0]}", daemon=True)
+            for pair in servers.items()
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def end(self) -> None:
+        """Start nothing from now on. A start in progress fails when its server is stopped."""
+        with self._starting:
+            self._stopping.set()
+
+    def join(self) -> None:
+        """Return when all threads have ended; call it after the servers were stopped."""
+        for thread in self._threads:
+            thread.join()
+
+    def _watch(self, name: str, server: ServerProcess) -> None:
+        pause, running_since = FIRST_PAUSE, time.monotonic()
+        while not self._stopping.wait(WATCH_SECONDS):
+            if (code := server.exit_code()) is None:
+                continue
+            if time.monotonic() - running_since > STEADY_AFTER:
+                pause = FIRST_PAUSE
+            self._on_event(ProcessEvent(name, "ended", code, pause))
+            pause = self._restart(name, server, pause)
+            running_since = time.monotonic()
+
+    def _restart(self, name: str, server: ServerProcess, pause: float) -> float:
+        """Start the server, after pauses that grow with each failure; return the pause after its next end."""
+        while not self._stopping.wait(pause):
+            pause = min(pause * 2, LONGEST_PAUSE)
+            try:
+                self._start(server)
+            except (StartFailed, OSError) as problem:
+                if not self._stopping.is_set():
+                    self._on_event(ProcessEvent(name, "ended", None, pause, _reason(name, problem)))
+            else:
+                self._on_event(ProcessEvent(name, "restarted"))
+                break
+        return pause
+
+    def _start(self, server: ServerProcess) -> None:
+        with self._starting:
+            if not self._stopping.is_set():
+                server.spawn()
+        server.wait_until_ready()
+
+
+def _reason(name: str, problem: Exception) -> str:
+    line = str(problem).partition("\n")[0].rstrip(":")
+    return line if line.startswith(name) or isinstance(problem, StartFailed) else f"{name} could not be started: {line}"

@@ -6,15 +6,15 @@ import socket
 from pathlib import Path
 
 from infra.local.embedded import ports_and_secrets
-from infra.local.embedded.broker import Broker
 from infra.local.embedded.process import Child, ProcessCommand, StartFailed
+from infra.local.embedded.server_process import ServerProcess
 
 PROVIDER = "Tansu 0.6.0 (memory only, no idempotent producer), embedded"
 
 
-def broker(folder: Path) -> Broker:
+def broker(folder: Path) -> ServerProcess:
     """Return a broker that is not started yet. Each start is empty: only the log is stored in `folder`."""
-    [port] = ports_and_secrets.ports(folder / "ports.json", 1)
+    [port] = ports_and_secrets.ports(folder / "ports.json", ["Tansu"]).values()
     address = f"{ports_and_secrets.HOST}:{port}"
     listener = ["--listener-url", f"tcp://{address}", "--advertised-listener-url", f"tcp://{address}"]
     argv: list[str | Path] = [program(), "broker", "--storage-engine", "memory://tansu/", *listener]
@@ -23,7 +23,7 @@ def broker(folder: Path) -> Broker:
         with socket.socket() as client:
             return client.connect_ex((ports_and_secrets.HOST, port)) == 0 and child.is_running()
 
-    return Broker(address, folder, ProcessCommand(argv, os.environ | {"RUST_LOG": "warn"}), is_ready)
+    return ServerProcess("broker", address, folder, ProcessCommand(argv, os.environ | {"RUST_LOG": "warn"}), is_ready)
 
 
 def program() -> Path:

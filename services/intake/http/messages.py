@@ -25,7 +25,7 @@ from services.intake.translators.hl7v2 import header
 from services.intake.translators.inbound_message import Translator
 from services.intake.translators.translator import Issue
 from services.reference.partners import Partner
-from services.runtime import tracing
+from services.runtime import database, tracing
 from services.runtime.logs import log
 
 
@@ -133,22 +133,24 @@ async def message(request: Request, protocol: OverHttp) -> Response:
     mirrored = sent.mirrored(headers)
     try:
         answer = await _handle(request, headers, protocol)
-    except Unavailable:
-        answer = protocol.error(
-            503,
-            "transient",
-            "temporarily unavailable; retry with the same message and X-Request-Id, duplicates are recognised",
-        )
-    except RateLimited:
-        answer = protocol.error(429, "throttled", RATE_LIMITED)
-    except TimeoutError:
-        answer = protocol.error(
-            408, "timeout", "timed out; retry with the same message and X-Request-Id, duplicates are recognised"
-        )
     except Exception as error:
-        log.error("request_failed", error_type=type(error).__name__, format=protocol.format)
-        answer = protocol.error(500, "exception", accept.INTERNAL_ERROR)
+        answer = _failed(protocol, error)
     return respond(answer, protocol.media_type(answer), mirrored)
+
+
+def _failed(protocol: OverHttp, error: Exception) -> ProtocolResponse:
+    """Return the response to a message that was not accepted, or may not have been: the sender keeps it."""
+    if isinstance(error, RateLimited):
+        return protocol.error(429, "throttled", RATE_LIMITED)
+    if isinstance(error, TimeoutError):
+        return protocol.error(408, "timeout", f"timed out; {_RETRY}")
+    if isinstance(error, Unavailable) or database.is_transient(error):
+        return protocol.error(503, "transient", f"temporarily unavailable; {_RETRY}")
+    log.error("request_failed", error_type=type(error).__name__, format=protocol.format)
+    return protocol.error(500, "exception", accept.INTERNAL_ERROR)
+
+
+_RETRY = "retry with the same message and X-Request-Id, duplicates are recognised"
 
 
 async def _handle(request: Request, headers: Headers, protocol: OverHttp) -> ProtocolResponse:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from services.intake import limits
 from services.reference.partners import MllpFeed, MllpListener, Partners
+from services.runtime import metrics, settings
 from services.runtime.http_limits import HttpLimits
 from services.runtime.logs import log
 from services.runtime.process import CannotListen
@@ -43,11 +44,15 @@ def by_port(listener: MllpListener) -> IdentifyFeed:
 
 
 def by_certificate(partners: Partners) -> IdentifyFeed:
-    """Identify the feed by its client certificate."""
+    """Identify the feed by its client certificate, and note when that ends."""
 
     def who(writer: asyncio.StreamWriter) -> MllpFeed | None:
         tls = writer.get_extra_info("ssl_object")
-        return partners.by_certificate(tls.getpeercert(binary_form=True)) if tls else None
+        feed = partners.by_certificate(tls.getpeercert(binary_form=True)) if tls else None
+        if feed is not None:
+            end = ssl.cert_time_to_seconds(tls.getpeercert()["notAfter"])
+            metrics.EXPIRY.labels("client-certificate", feed.partner.id).set(end)
+        return feed
 
     return who
 
@@ -55,7 +60,7 @@ def by_certificate(partners: Partners) -> IdentifyFeed:
 def context(chosen: Settings) -> ssl.SSLContext | None:
     """Return the TLS context, or None if no TLS port is set.
 
-    It requires TLS 1.2 or later and a client certificate of one of the authorities. Raises CannotListen.
+    It requires TLS 1.2 or later and a client certificate of one of the authorities. Raises CannotListen and FileRefused.
     """
     if chosen.mllp_tls_port is None:
         return None
@@ -63,6 +68,7 @@ def context(chosen: Settings) -> ssl.SSLContext | None:
     if certificate is None or key is None or authorities is None:
         named = "LIGHTBULB_MLLP_CERTIFICATE, LIGHTBULB_MLLP_KEY and LIGHTBULB_MLLP_CLIENT_CA"
         raise CannotListen(f"LIGHTBULB_MLLP_TLS_PORT requires {named}")
+    settings.check_private(key, "LIGHTBULB_MLLP_KEY")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED

@@ -26,7 +26,7 @@ from services.intake.responses import hl7v2
 from services.intake.translators.hl7v2 import header as headers
 from services.intake.translators.inbound_message import Translator
 from services.reference.partners import MllpFeed, Partner
-from services.runtime import metrics, process
+from services.runtime import database, metrics, process
 from services.runtime.logs import log
 from services.runtime.process import CannotListen
 from services.runtime.settings import Settings
@@ -51,10 +51,13 @@ class Mllp:
         self._logged_at: dict[tuple[str, str], float] = {}
         self._servers: list[asyncio.Server | TlsAcceptor] = []
         self._connections: set[Connection] = set()
+        self._sockets: list[socket.socket] = []
+        self._linger = 0.0
         self._is_stopping = False
 
     async def open(self, chosen: Settings) -> None:
         """Open the partners' ports and the TLS port. Raises CannotListen."""
+        self._linger = process.linger_of(chosen)
         tls = access.context(chosen)
         for listener in self.intake.partners.listeners():
             await self._listen(chosen.mllp_host, listener.port, access.by_port(listener))
@@ -63,6 +66,7 @@ class Mllp:
 
     async def stop(self) -> None:
         """Accept no connections, close idle ones, and answer the messages in progress for at most STOP_SECONDS."""
+        await process.accept_last(self._sockets, self._linger)
         self._is_stopping = True
         for server in self._servers:
             server.close()
@@ -80,6 +84,7 @@ class Mllp:
         try:
             opened = process.shared_socket(host, port)
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            self._sockets.append(opened)
             if tls:
                 self._servers.append(TlsAcceptor(opened, tls, connected))
             else:
@@ -273,6 +278,8 @@ class Connection:
         except (Unavailable, TimeoutError):
             return None
         except Exception as error:
+            if database.is_transient(error):
+                return None
             log.error("request_failed", error_type=type(error).__name__, format=self._server.protocol.format)
             return self._rejection(frame, accept.INTERNAL_ERROR)
 

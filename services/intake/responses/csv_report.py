@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import orjson
 
+from schemas.dates import LONDON
 from services.intake.batch import MessageDecision, ProtocolResponse
 from services.intake.deduplication import Verdict
 from services.intake.responses import problems
@@ -17,7 +18,7 @@ from services.intake.translators.council_csv import record_splitter as records_o
 from services.intake.translators.council_csv.cells import neutral
 from services.intake.translators.council_csv.header import without_mark
 from services.intake.translators.council_csv.row_translator import withdrawn_but_not_held
-from services.intake.translators.translator import LONDON, Issue, Rejection
+from services.intake.translators.translator import Issue, Rejection
 
 JSON, CSV = "application/json", "text/csv"
 

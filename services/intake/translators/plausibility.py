@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Literal
 
+from schemas.dates import in_england
 from services.intake.translators import cleaning
-from services.intake.translators.translator import LONDON
 from services.reference.fillers import Fillers
 
 OLDEST = 130
@@ -91,7 +91,7 @@ def is_ahead(sent_at: datetime | None, received_at: datetime) -> bool:
 
 def today(received_at: datetime) -> date:
     """Return the day in London on which a message was received."""
-    return received_at.astimezone(LONDON).date()
+    return in_england(received_at)
 
 
 # ---- names -----------------------------------------------------------------------------------------------------------

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
-from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
 from schemas.case import EndReason
+from schemas.dates import LONDON
 from schemas.referral import DeathReport, Person, Referral
 from services.intake import limits
 
@@ -212,8 +212,6 @@ CONSENT_REFUSED = (
     "or give the person Lightbulb's public contact so that they can refer themselves"
 )
 """Explanation for a referrer if the person refuses consent to the referral."""
-
-LONDON = ZoneInfo("Europe/London")
 
 
 def parse_instant(value: str | None) -> datetime | None:

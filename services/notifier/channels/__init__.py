@@ -1,11 +1,12 @@
 """Channels of feedback: each renders a feedback once and delivers it.
 
-Every attempt sends the same bytes with the same ids. `deliver` returns expected failures as values: a rejection by the recipient
-is final, an unreachable recipient is retried.
+Every attempt sends the same bytes with the same ids. `deliver` returns expected failures as values: what the recipient says about
+this message is final; what concerns its endpoint (unreachable, redirected, not found, not authorised, unavailable) is retried.
 """
 
 import email.utils
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from services.notifier.compose import Feedback
 
 LONGEST_PAUSE = 300.0
 FIRST_PAUSE = 0.5
+LONGEST_REQUESTED_PAUSE = 3_600.0
+"""Longest pause that an endpoint may request (Retry-After), in seconds."""
 
 
 class Conversation(NamedTuple):
@@ -69,10 +72,14 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The attempt failed and is repeated. `after`: seconds that the channel requested, if any."""
+    """The attempt failed and is repeated. `after`: seconds that the channel requested, if any.
+
+    `endpoint`: whether it would have failed for any other feedback to that endpoint too.
+    """
 
     reason: str
     after: float | None = None
+    endpoint: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,17 @@ class Channel(Protocol):
         ...
 
 
+ABOUT_THE_MESSAGE = frozenset({400, 409, 422})
+"""HTTP statuses by which a recipient rejects the message; every other failure concerns its endpoint."""
+
+_HTML = re.compile(rb"\s*(<!--.*?-->\s*)*(<!doctype html|<html)", re.IGNORECASE | re.DOTALL)
+
+
+def is_html(body: bytes) -> bool:
+    """Return whether a response is a page: then a gateway or a login form answered, and the status says nothing."""
+    return _HTML.match(body.removeprefix(b"\xef\xbb\xbf")) is not None
+
+
 def retry_after_seconds(retry_after: str | None) -> float | None:
     """Return the seconds of a Retry-After header, which is seconds or a date (RFC 9110, 10.2.3), or None."""
     if retry_after is None:
@@ -117,6 +135,6 @@ def pause_before(attempt: int, requested: float | None) -> float:
     retries spread.
     """
     if requested is not None:
-        return min(requested, 12 * LONGEST_PAUSE) + random.uniform(0, 0.25)  # noqa: S311 - not a secret
+        return min(requested, LONGEST_REQUESTED_PAUSE) + random.uniform(0, 0.25)  # noqa: S311 - not a secret
     longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempt - 2, 20))
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret

@@ -18,7 +18,15 @@ from schemas.case import CaseStatus
 from schemas.events import PersonBrief
 from schemas.fhir import HOME_VISIT, LOCAL, OURS, REFERENCE_SYSTEM, USE_CASE, derived_id, organization_part, resource_id
 from schemas.nhs_number import VerificationStatus
-from services.notifier.compose import Coded, CompletedAction, Feedback, FeedbackType, HubContact, ReportedFinding
+from services.notifier.compose import (
+    Coded,
+    CompletedAction,
+    Feedback,
+    FeedbackType,
+    HubContact,
+    NeedOutcome,
+    ReportedFinding,
+)
 from services.notifier.templates import SenderDetails
 from services.runtime import metrics
 
@@ -49,6 +57,8 @@ ENCOUNTER = {
     CaseStatus.ENTERED_IN_ERROR: "entered-in-error",
 }
 NEEDS_REASON = frozenset({CaseStatus.REJECTED, CaseStatus.CANCELLED, CaseStatus.ON_HOLD, CaseStatus.FAILED})
+TELLS_STATUS = frozenset({FeedbackType.ON_HOLD, FeedbackType.REJECTED, FeedbackType.CANCELLED})
+"""Types of feedback whose reason is that of the status; another reason is that of a need, in Task.output."""
 DOS_REJECTED = {
     "outside-county": ("40", "Not eligible"),
     "not-eligible": ("40", "Not eligible"),
@@ -217,7 +227,7 @@ class _BundleWriter:
 
     def _rejected(self) -> list[Resource]:
         reason = self._feedback.reason
-        if reason is None or self._feedback.feedback_type is not FeedbackType.REJECTED:
+        if reason is None or not self._feedback.returns_needs:
             return []
         code, display = DOS_REJECTED.get(reason.code, ("99", "Other"))
         bars = {"system": f"{BARS}/dos-rejected-reasons-bars", "code": code, "display": display}
@@ -242,12 +252,12 @@ class _BundleWriter:
             owner=self._refer(self._performer),
             note=[{"time": self._at, "text": "\n".join(feedback.text)}],
             restriction={"period": {"end": _day(feedback.until)}} if feedback.until else None,
-            output=[*map(_finding, feedback.findings), *self._done()],
+            output=[*map(_finding, feedback.findings), *self._outcomes(), *self._done()],
         )
 
     def _status_reason(self) -> Resource | None:
         feedback = self._feedback
-        if feedback.reason is not None:
+        if feedback.reason is not None and feedback.feedback_type in TELLS_STATUS:
             return {"coding": [_coding("reason", feedback.reason)], "text": feedback.reason.text}
         if feedback.routing_reasons:
             text = "; ".join(reason.text for reason in feedback.routing_reasons)
@@ -273,6 +283,12 @@ class _BundleWriter:
             if done.on is not None:
                 procedures.setdefault(_procedure_of(done), []).append(done)
         return procedures
+
+    def _outcomes(self) -> list[Resource]:
+        """Return how each need ended, unless all did in one way, which is the Task's status."""
+        feedback = self._feedback
+        is_whole = feedback.feedback_type.value == feedback.status.value
+        return [] if is_whole else [_outcome(one) for one in (*feedback.ended_before, *feedback.ended)]
 
     def _done(self) -> list[Resource]:
         kind = {"coding": [{"system": f"{LOCAL}/CodeSystem/output", "code": "done"}], "text": "Done"}
@@ -347,6 +363,13 @@ def _concept(system: str, coded: Coded) -> Resource:
 
 def _finding(finding: ReportedFinding) -> Resource:
     return {"type": _concept("service", finding.service), "valueCodeableConcept": _concept("finding", finding.finding)}
+
+
+def _outcome(outcome: NeedOutcome) -> Resource:
+    """Return how a need ended, and why."""
+    coding = [{"system": f"{LOCAL}/CodeSystem/need-outcome", "code": outcome.status.value}]
+    reason = [_coding("reason", outcome.reason)] if outcome.reason else []
+    return {"type": _concept("service", outcome.need), "valueCodeableConcept": {"coding": [*coding, *reason]}}
 
 
 def _phone(hub: HubContact | None) -> Resource | None:

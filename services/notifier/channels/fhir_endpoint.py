@@ -1,7 +1,7 @@
 """Channel to the FHIR endpoint of the recipient's system: POST of a BaRS-shaped `servicerequest-response`.
 
-Address and token come from deployment.yaml of this installation, never from a message. Every attempt has the same bytes and the
-same X-Request-ID, so an endpoint that already has it returns 409 duplicate, which counts as success.
+Address and token come from deployment.yaml of this installation, never from a message, and redirects are not followed. Every attempt
+has the same bytes and the same X-Request-ID, so an endpoint that already has it returns 409 duplicate, which counts as success.
 """
 
 import asyncio
@@ -14,7 +14,17 @@ import aiohttp
 import orjson
 
 from schemas.fhir import LOCAL
-from services.notifier.channels import Delivered, DeliveryRequest, Failed, Outcome, Rendered, Retry, retry_after_seconds
+from services.notifier.channels import (
+    ABOUT_THE_MESSAGE,
+    Delivered,
+    DeliveryRequest,
+    Failed,
+    Outcome,
+    Rendered,
+    Retry,
+    is_html,
+    retry_after_seconds,
+)
 from services.notifier.channels.bars_message import ODS, bundle_id, message
 from services.notifier.compose import Feedback
 from services.notifier.templates import SenderDetails
@@ -23,9 +33,6 @@ from services.runtime import tracing
 CONNECTIONS = 64
 ANSWER_SECONDS = 15.0
 """How long an endpoint may take; BaRS allows 5 s. Far below the lease of an attempt (30 s)."""
-
-NOT_AUTHORISED_SECONDS = 120.0
-"""Pause after 401 or 403: a person must renew the token first."""
 
 MOST_ANSWER_BYTES = 65_536
 
@@ -73,9 +80,12 @@ class FhirEndpoint:
 
     async def deliver(self, request: DeliveryRequest) -> Outcome:
         """POST the message once."""
-        address = self.address_of(request)
+        try:
+            address = self.address_of(request)
+        except OSError:
+            return Retry("no-token")
         if address is None:
-            return Retry("no-address", NOT_AUTHORISED_SECONDS)
+            return Retry("no-address")
         try:
             async with self._session.post(
                 address.url, data=request.body, headers=self.headers_for(request, address), allow_redirects=False
@@ -84,11 +94,11 @@ class FhirEndpoint:
                 return outcome_of(response.status, response.headers.get("Retry-After"), body)
         except TimeoutError:
             return Retry("time-out")
-        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, UnicodeError) as error:
             return Retry(f"away:{type(error).__name__}")
 
     def address_of(self, parcel: DeliveryRequest) -> EndpointAddress | None:
-        """Return the address of the recipient in this installation, or None; never an address from a message."""
+        """Return the address of the recipient in this installation, or None; never an address from a message. Raises OSError."""
         return self._addresses(parcel.recipient)
 
     def headers_for(self, parcel: DeliveryRequest, address: EndpointAddress) -> dict[str, str]:
@@ -122,17 +132,19 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def outcome_of(status: int, retry_after: str | None, body: bytes) -> Outcome:
-    """Return the outcome of a response (BaRS Core 1.5, error handling): a 409 is success only with code `duplicate`."""
+    """Return the outcome of a response (BaRS Core 1.5, error handling): a 409 is success only with code `duplicate`.
+
+    400, 409 and 422 reject the message. Any other failure, and any answer that is a page, concerns the endpoint.
+    """
+    if is_html(body):
+        return Retry(f"http {status} with a page", retry_after_seconds(retry_after))
     if 200 <= status < 300:
         return Delivered()
-    codes = _issue_codes(body)
     if status == 409:
-        return Delivered(repeat=True) if "duplicate" in codes else Failed("http 409 conflict")
-    if status in (408, 425, 429) or (status >= 500 and not (status == 501 and codes)):
-        return Retry(f"http {status}", retry_after_seconds(retry_after))
-    if status in (401, 403):
-        return Retry(f"http {status}", retry_after_seconds(retry_after) or NOT_AUTHORISED_SECONDS)
-    return Failed(f"http {status}")
+        return Delivered(repeat=True) if "duplicate" in _issue_codes(body) else Failed("http 409 conflict")
+    if status in ABOUT_THE_MESSAGE:
+        return Failed(f"http {status}")
+    return Retry(f"http {status}", retry_after_seconds(retry_after))
 
 
 def _issue_codes(body: bytes) -> set[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from services.notifier.channels import Delivered, DeliveryRequest, Outcome, Rendered
-from services.notifier.compose import Coded, CompletedAction, Feedback, HubContact
+from services.notifier.compose import Coded, CompletedAction, Feedback, HubContact, NeedOutcome
 from services.reference.partners import Partner
 
 
@@ -55,6 +55,7 @@ def _content(feedback: Feedback) -> dict[str, Any]:
         "refer_to": _hub(feedback.refer_to),
         "needs": [_coded(need) for need in feedback.needs],
         "open_needs": [_coded(need) for need in feedback.open_needs],
+        "ended_needs": [_outcome(one) for one in (*feedback.ended_before, *feedback.ended)],
         "findings": [{"service": _coded(f.service), "finding": _coded(f.finding)} for f in feedback.findings],
         "completed_actions": [_done(done) for done in feedback.completed_actions],
     }
@@ -69,6 +70,10 @@ def _done(done: CompletedAction) -> dict[str, Any]:
             "date": done.on.isoformat() if done.on else None,
         }
     )
+
+
+def _outcome(outcome: NeedOutcome) -> dict[str, Any]:
+    return {"need": _coded(outcome.need), "status": outcome.status.value}
 
 
 def _coded(coded: Coded) -> dict[str, str]:

@@ -19,12 +19,14 @@ from mesh_client import MeshClient
 
 from schemas.text import ascii_spelling
 from services.notifier.channels import (
+    ABOUT_THE_MESSAGE,
     Delivered,
     DeliveryRequest,
     Failed,
     Outcome,
     Rendered,
     Retry,
+    is_html,
     itk3,
     letter,
     retry_after_seconds,
@@ -40,11 +42,12 @@ ANSWER_SECONDS = 11.0
 QUEUE_SECONDS = 4.0
 """Waiting for a client, tracking and sending together stay below the lease of an attempt (30 s)."""
 
-NOT_AUTHORISED_SECONDS = 120.0
 CODE = re.compile("(EPL-)?[0-9]{1,3}[A-Z]?")
 """Form of MESH's error codes."""
 
-PASSING = frozenset({408, 425, 429})
+ABOUT_THE_ENDPOINT = frozenset({401, 403, 404, 405, 408, 425, 429})
+"""Statuses of 4xx that do not reject the letter, also if the body has a code of MESH."""
+
 VERSION = "1"
 SUBJECT_LENGTH = 500
 """Longest Mex-Subject (MESH API, message headers)."""
@@ -112,7 +115,7 @@ class MeshChannel:
         try:
             await asyncio.wait_for(self._free.acquire(), QUEUE_SECONDS)
         except TimeoutError:
-            return Retry("all-clients-busy", 1.0)
+            return Retry("all-clients-busy", 1.0, endpoint=False)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._deliver, request)
         finally:
@@ -140,7 +143,7 @@ class MeshChannel:
     def _send(self, request: DeliveryRequest) -> Outcome:
         to = request.ids.get("to") or self._mailboxes(request.recipient)
         if to is None:
-            return Retry("no-mailbox", NOT_AUTHORISED_SECONDS)
+            return Retry("no-mailbox", endpoint=False)
         response = self._mine().send_chunk(
             recipient=to,
             chunk=request.body,
@@ -155,9 +158,23 @@ class MeshChannel:
         return _outcome_of_answer(response)
 
 
+class MeshUnset:
+    """Implements `Channel` in an installation without settings for MESH: letters wait, and are rendered once it has them."""
+
+    def render(self, feedback: Feedback) -> Rendered:
+        """Return no bytes: a letter names our mailbox."""
+        return Rendered(b"", {})
+
+    async def deliver(self, request: DeliveryRequest) -> Outcome:
+        """Return Retry."""
+        return Retry("no-settings")
+
+
 def connect(url: str, mailbox: str, password: str, shared_key: str) -> MeshClient:
-    """Create a client without automatic retries: a repeated POST would be a second letter."""
-    return MeshClient(url, mailbox, password, shared_key=shared_key.encode(), max_retries=0, timeout=ANSWER_SECONDS)
+    """Create a client without automatic retries, because a repeated POST would be a second letter, and without redirects."""
+    client = MeshClient(url, mailbox, password, shared_key=shared_key.encode(), max_retries=0, timeout=ANSWER_SECONDS)
+    client._session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]  # no setting for it
+    return client
 
 
 def track(client: MeshClient, parcel: DeliveryRequest) -> Outcome | None:
@@ -168,7 +185,7 @@ def track(client: MeshClient, parcel: DeliveryRequest) -> Outcome | None:
     local_id = quote(parcel.ids["local_id"])
     response = client._session.get(f"{client.mailbox_url}/outbox/tracking/{local_id}", timeout=ANSWER_SECONDS)
     match response.status_code:
-        case 404:
+        case 404 if not is_html(response.content):
             return None
         case 200:
             found = _json(response)
@@ -177,22 +194,23 @@ def track(client: MeshClient, parcel: DeliveryRequest) -> Outcome | None:
             log.error("mesh_duplicate", feedback_id=parcel.feedback_id, correlation_id=parcel.correlation_id)
             return Delivered(repeat=True)
         case status:
-            return Retry(f"tracking http {status}", NOT_AUTHORISED_SECONDS if status in (401, 403) else None)
+            return Retry(f"tracking http {status}", retry_after_seconds(response.headers.get("Retry-After")))
 
 
 def failure_outcome(status: int, body: Mapping[str, Any], retry_after: str | None = None) -> Outcome:
     """Return the outcome of MESH's response to a POST.
 
-    A rejection (417 and other 4xx) is final: code 12 unknown recipient, 17 workflow, EPL-150..154.
+    A rejection of the letter (417 and other 4xx) is final: code 12 unknown recipient, 17 workflow, EPL-150..154. Everything else
+    concerns MESH: a 4xx without a code of MESH comes from a gateway.
     """
     if status in (200, 202):
         receipt = body.get("message_id") or body.get("messageID")
         return Delivered(receipt=receipt) if receipt else Retry("no-message-id")
-    if status in (401, 403):
-        return Retry(f"http {status}", NOT_AUTHORISED_SECONDS)
-    if status in PASSING or status >= 500:
-        return Retry(f"http {status}", retry_after_seconds(retry_after))
-    return Failed(f"mesh {_code(body) or f'http {status}'}")
+    code = _code(body)
+    rejected = code is not None or (status in ABOUT_THE_MESSAGE and body)
+    if rejected and 400 <= status < 500 and status not in ABOUT_THE_ENDPOINT:
+        return Failed(f"mesh {code or f'http {status}'}")
+    return Retry(f"http {status}", retry_after_seconds(retry_after))
 
 
 def _outcome_of_answer(response: requests.Response | None) -> Outcome:

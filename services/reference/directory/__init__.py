@@ -26,6 +26,7 @@ from services.reference.directory.model import (
 __all__ = [
     "FILES",
     "Authority",
+    "CapacityFile",
     "Catalogue",
     "Directory",
     "Full",

@@ -5,7 +5,7 @@ from datetime import date
 from functools import cached_property
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator
 
 from schemas.model import HubId, OdsCode, OnsCode, PartnerId, ShortText, StrictInput
 from schemas.referral import ReferrerKind, ServiceCode
@@ -42,10 +42,18 @@ class PublicContact(StrictInput):
 
 
 class ValidityPeriod(StrictInput):
-    """A period from one day to another, both inclusive."""
+    """A period from one day to another, both inclusive. It does not end before it begins."""
 
     from_: Day = Field(alias="from", description="First day")
     to: Day | None = Field(None, description="Last day; none: until further notice")
+
+    @field_validator("to")
+    @classmethod
+    def _is_not_before_the_first_day(cls, last: date | None, info: ValidationInfo) -> date | None:
+        first = info.data.get("from_")
+        if last is not None and first is not None and last < first:
+            raise ValueError(f"{last} is before the first day, {first}")
+        return last
 
     def in_force(self, on: date) -> bool:
         """Return whether the day is in the period, including its first and last day."""

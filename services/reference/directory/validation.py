@@ -123,8 +123,6 @@ def _district_issues(directory: Directory, file: ConfigFile[HubsFile]) -> Iterat
         for number, district in enumerate(hub.districts)
     ]
     for order, (loc, hub, district) in enumerate(entries):
-        if district.to is not None and district.to < district.from_:
-            yield file.issue((*loc, "to"), "is before the first day")
         if directory.authority_for_district(district.code):
             yield file.issue(loc, f"{district.code} is also the code of an authority outside the county")
         if district.code not in county:

@@ -22,6 +22,7 @@ RejectionReason = Literal[
     "unknown-hub",
     "unknown-field",
     "unknown-service",
+    "future-date",
 ]
 
 

@@ -80,6 +80,8 @@ class CommandRule:
     """Status of the needs that it ends, and of the case if none is left."""
     changes_hub: bool = False
     """The case goes to another hub, which has not accepted it."""
+    done_on: tuple[str, ...] = ()
+    """Dates on which something was done, as paths of fields: the command is refused if one is after today in England."""
     conditions: str = ""
     """Further conditions, as on the page."""
 
@@ -161,6 +163,7 @@ RULES: Mapping[type[Command], CommandRule] = MappingProxyType(
             accepted=("holder",),
             status=CaseStatus.IN_PROGRESS,
             business_status=_RECORDED,
+            done_on=("interventions.on", "dfg.on", "no_contact_on"),
             conditions="at least one field; `no_contact_on` alone also before the hub has accepted",
         ),
         Complete: CommandRule(
@@ -169,6 +172,7 @@ RULES: Mapping[type[Command], CommandRule] = MappingProxyType(
             needs_latest=True,
             statuses=WORKING,
             ends=CaseStatus.COMPLETED,
+            done_on=("interventions.on",),
         ),
         Reject: CommandRule(
             events=(CaseRejected,),

@@ -1,6 +1,7 @@
 """Decide what a hub's command does to a case. The topic identifies the commanding hub, never a field."""
 
 from collections.abc import Iterator, Sequence
+from datetime import date
 from typing import Any, assert_never
 
 from schemas.case import CaseStatus, Ended
@@ -48,6 +49,7 @@ def handle(transition: Transition, command: HubCommand, unknown_fields: Sequence
         return acting
     return (
         _reject_unknown_names(transition, acting, command, unknown_fields)
+        or _reject_future_dates(transition, acting, command)
         or reading.reject_while_unread(transition, acting)
         or deaths.reject_while_held(transition, acting)
         or _apply(transition, acting, command)
@@ -110,6 +112,30 @@ def _unknown_services(transition: Transition, command: HubCommand) -> list[str]:
         for path, reference, service in _services_of(command)
         if not transition.context.directory.offers(service) and not _is_open(transition, reference, service)
     ]
+
+
+def _reject_future_dates(transition: Transition, acting: ActingHub, command: HubCommand) -> CommandRejection | None:
+    """Refuse what was not done yet: referrers receive what is ordered or agreed when it is done."""
+    today = transition.context.on
+    later = [path for field in acting.rule.done_on for path, day in _dates_at(command, field) if day > today]
+    if not later:
+        return None
+    return reject(
+        acting, "future-date", f"After today, so it is not done yet: {_listed(later)}. Send it on that day or later."
+    )
+
+
+def _dates_at(value: Any, field: str, place: str = "") -> Iterator[tuple[str, date]]:
+    """Yield each date at a path of fields, such as `interventions.on`, with its place, such as `interventions.0.on`."""
+    name, _, inner = field.partition(".")
+    held, place = getattr(value, name), f"{place}{name}"
+    if isinstance(held, date):
+        yield place, held
+    elif isinstance(held, tuple):
+        for index, item in enumerate(held):
+            yield from _dates_at(item, inner, f"{place}.{index}.")
+    elif held is not None:
+        yield from _dates_at(held, inner, f"{place}.")
 
 
 def _services_of(command: HubCommand) -> Iterator[tuple[str, Reference, ServiceCode]]:

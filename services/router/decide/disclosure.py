@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
 
-from schemas.case import CasePosition, EndReason, RoutingReason
+from schemas.case import CasePosition, EndedNeed, EndReason, RoutingReason
 from schemas.events import (
     CaseEvent,
     CaseJoined,
@@ -405,6 +405,7 @@ def referral_context(record: ReferralRecord, person: PersonRecord) -> ReferralCo
         feedback_consent=referral.consents.feedback,
         needs=tuple(need.service for need in referral.needs),
         open_needs=record.open_needs,
+        ended_needs=tuple(EndedNeed(service=need, status=how) for need, how in sorted(record.ended_needs.items())),
         home_hub=None if person.restricted_access else record.home_hub,
         reasons=() if person.restricted_access else record.reasons,
         status=record.status,

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tests.chaos.harness.evidence import Evidence
 from tests.chaos.harness.history import InjectedFault, Wait
@@ -34,7 +34,8 @@ def _waiting_inputs(e: Evidence, fault: InjectedFault) -> Iterator[str]:
 def _seconds_during(wait: Wait, fault: InjectedFault, quiescent_at: float) -> float:
     """Return for how many seconds an input waited since the fault began; 0 if it did not wait during the fault."""
     seen, ended = wait.seen or quiescent_at, fault.ended or quiescent_at
-    return seen - max(wait.begun, fault.begun) if wait.begun < ended and seen > fault.begun else 0.0
+    begun = fault.begun + fault.grace
+    return seen - max(wait.begun, begun) if wait.begun < ended and seen > begun else 0.0
 
 
 def _persons_of(e: Evidence, topic: str) -> set[int]:
@@ -52,7 +53,7 @@ def _waiting_feedback(e: Evidence, fault: InjectedFault) -> Iterator[str]:
         if composed is None or ended is None or row["recipient"] == fault.holds or row["state"] == "failed":
             continue
         waited = (row["accepted_at"] - composed).total_seconds() if row["accepted_at"] else float("inf")
-        if fault.began_at <= composed <= ended and waited > OTHERS_SECONDS:
+        if fault.began_at + timedelta(seconds=fault.grace) <= composed <= ended and waited > OTHERS_SECONDS:
             yield f"feedback to {row['recipient']} waited {waited:.0f} s because of {fault.name} ({fault.target})"
 
 

@@ -1,7 +1,7 @@
-"""Check the evidence of a run against I1 to I10, without I/O and code of the services; the rules are those of docs/architecture.md.
+"""Check the evidence of a run against I1 to I11, without I/O and code of the services; the rules are those of docs/architecture.md.
 
 The invariants of feedback (I5) are in feedback_invariants.py, those of bounded work (I9) in bound_invariants.py,
-that of hubs' topics (I10) in hub_topics.py.
+that of hubs' topics (I10) in hub_topics.py, that of passing faults (I11) in passing_invariants.py.
 """
 
 from collections import Counter, defaultdict
@@ -16,6 +16,7 @@ from tests.chaos.harness.feedback_invariants import feedback_is_delivered
 from tests.chaos.harness.history import Answer
 from tests.chaos.harness.hub_topics import cases_are_known_from_topics
 from tests.chaos.harness.load import FIRST_OF_LOAD
+from tests.chaos.harness.passing_invariants import passing_faults_are_waited_out
 from tests.chaos.harness.plan import Person, SendMessage
 from tests.chaos.harness.sinks import Entry
 from tests.chaos.harness.topic_records import CASE_EVENT, first_occurrences, first_occurrences_of, of, type_of
@@ -36,7 +37,7 @@ class Violation:
 
 
 def check(evidence: Evidence) -> list[Violation]:
-    """Check I1 to I7, I9 and I10."""
+    """Check I1 to I7 and I9 to I11."""
     return [
         Violation(name, what)
         for name, invariant in (
@@ -49,6 +50,7 @@ def check(evidence: Evidence) -> list[Violation]:
             ("I7", resources_are_released),
             ("I9", others_do_not_wait),
             ("I10", cases_are_known_from_topics),
+            ("I11", passing_faults_are_waited_out),
         )
         for what in invariant(evidence)
     ]

@@ -89,12 +89,21 @@ class Cluster:
 
     async def is_ready(self, name: str) -> bool:
         """Return True if the process reports ready on its health port."""
-        url = self.addresses["metrics"][name].replace("/metrics", "/health/ready")
+        return (await self.health(name, "ready"))[0] == 200
+
+    async def health(self, name: str, what: str) -> tuple[int, str]:
+        """Return what a process answers at /health/live or /health/ready on its health port; 0 if it does not."""
+        url = self.addresses["metrics"][name].replace("/metrics", f"/health/{what}")
         try:
             async with self.session.get(url) as answer:
-                return answer.status == 200
+                return answer.status, await answer.text()
         except (aiohttp.ClientError, OSError, TimeoutError):
-            return False
+            return 0, ""
+
+    def logged(self, words: str, service: str = "") -> int:
+        """Count the lines with these words in the logs of all services, or of one."""
+        logs = (self.data / "logs").glob(f"{service}*.log")
+        return sum(words in line for log in logs for line in log.read_text(errors="replace").splitlines())
 
     async def paused_topics(self, name: str) -> list[str]:
         """Return the topics that a process says it reads no further, by its metrics."""
@@ -112,7 +121,8 @@ class Cluster:
     async def connection(self) -> asyncpg.Connection:
         """Connect to PostgreSQL directly, not through a proxy."""
         url = self.addresses["postgres"].replace("+asyncpg", "")
-        return await asyncpg.connect(url, timeout=3, command_timeout=20)
+        settings = {db_probe.READ_ONLY: "off"}  # the harness writes while the services cannot
+        return await asyncpg.connect(url, timeout=3, command_timeout=20, server_settings=settings)
 
 
 # ---- starting ---------------------------------------------------------------------------------------------------------
@@ -154,6 +164,7 @@ async def start(*, brokers: int = 1, mutant: str | None = None, folder: Path | N
         brokers=brokers,
         feedback_urls={PRACTICE: f"http://{ports_and_secrets.HOST}:{ports.proxies['fhir']}/feedback"},
         environment=_environment(data, ports, brokers, mutant),
+        restarts_servers=False,  # faults kill them and start them again
     )
     process_events: list[ProcessEvent] = []
     cluster = await _connect(await _start_installation(plan, process_events), proxies, ports, on_tmpfs)
@@ -238,11 +249,15 @@ def _environment(data: Path, ports: Ports, brokers: int, mutant: str | None) -> 
 
 def _proxies(data: Path, ports: Ports) -> Iterator[Proxy]:
     for service in SERVICES:
-        yield Proxy(f"{service}-postgres", ports.proxies[f"{service}-postgres"], _port_in(data / "postgres/ports.json"))
+        yield Proxy(
+            f"{service}-postgres",
+            ports.proxies[f"{service}-postgres"],
+            _port_in(data / "postgres/ports.json", "PostgreSQL"),
+        )
     for (service, node), listener in ports.listeners.items():
         name = f"{service}-kafka-{node}"
         yield Proxy(name, ports.proxies[name], lambda listener=listener: listener)
-    yield Proxy("mesh", ports.proxies["mesh"], _port_in(data / "mesh/ports.json"))
+    yield Proxy("mesh", ports.proxies["mesh"], _port_in(data / "mesh/ports.json", "MESH"))
     yield Proxy("http", ports.proxies["http"], lambda: _port_of(data, "intake"))
     for ward in WARDS:
         yield Proxy(f"mllp-{ward}", ports.proxies[f"mllp-{ward}"], lambda ward=ward: _port_of(data, "mllp", ward))
@@ -257,8 +272,8 @@ def _port_of(data: Path, *names: str) -> int:
     return int(found.rpartition(":")[2])
 
 
-def _port_in(file: Path) -> Callable[[], int]:
-    return lambda: int(json.loads(file.read_text())[0])
+def _port_in(file: Path, name: str) -> Callable[[], int]:
+    return lambda: int(json.loads(file.read_text())[name])
 
 
 def _add_kafka_listeners(ports: Ports) -> None:

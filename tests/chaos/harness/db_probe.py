@@ -13,7 +13,7 @@ import asyncpg
 
 PATIENCE_SECONDS = 60.0
 OURS = (asyncpg.SyntaxOrAccessError, asyncpg.DataError, asyncpg.exceptions.DataError)
-"""Errors of the query itself, which a repetition cannot solve. All others pass when the server is back."""
+"""Errors of the query itself, which a repetition cannot solve. All others pass when the server is back, or the table."""
 
 SCHEMAS = ("intake", "router", "notifier")
 Row = Mapping[str, Any]
@@ -37,10 +37,12 @@ class Probe:
             while True:
                 try:
                     return await self._once(query, *values)
-                except OURS:
-                    raise
-                except Exception:
-                    await asyncio.sleep(0.2)
+                except OURS as error:
+                    if not isinstance(error, asyncpg.UndefinedTableError):
+                        raise
+                except Exception:  # passes
+                    pass
+                await asyncio.sleep(0.2)
 
     async def _once(self, query: str, *values: object) -> list[Any]:
         try:
@@ -211,7 +213,7 @@ async def feedback(probe: Probe, person_keys: Sequence[str]) -> list[Row]:
     return await probe.fetch(
         """
         select person_key, feedback_id::text as id, reference, recipient, channel, feedback_type, status, ordinal, state, caused_by,
-               composed_at, cast(steps ->> 'accepted' as timestamptz) as accepted_at,
+               composed_at, cast(coalesce(steps ->> 'accepted', steps ->> 'kept') as timestamptz) as accepted_at,
                convert_from(body, 'UTF8') as body
         from notifier.feedback where person_key = any($1::text[]) order by reference, recipient, channel, ordinal""",
         person_keys,
@@ -383,6 +385,43 @@ async def create_refusal_trigger(probe: Probe, prefix: str) -> None:
 async def drop_refusal_trigger(probe: Probe) -> None:
     """Let the database take every input again."""
     await probe.fetch("drop trigger if exists chaos_refuses on router.input")
+
+
+READ_ONLY = "default_transaction_read_only"
+
+
+async def set_read_only(probe: Probe, is_read_only: bool) -> None:
+    """Make every session of the services read-only, open or new, or let them write again."""
+    await probe.fetch(f"alter system set {READ_ONLY} = on" if is_read_only else f"alter system reset {READ_ONLY}")
+    await probe.fetch("select pg_reload_conf()")
+
+
+async def let_new_sessions_write(probe: Probe, is_set: bool) -> None:
+    """Let the services' new sessions write whatever the server's setting: that of a role is read when a session begins."""
+    for service in SCHEMAS:
+        setting = f"set {READ_ONLY} = off" if is_set else f"reset {READ_ONLY}"
+        await probe.fetch(f"alter role lightbulb_{service} {setting}")
+
+
+AWAY = "_away"
+"""The end of the name of a renamed table."""
+
+
+async def rename_table(probe: Probe, table: str) -> None:
+    """Rename a table, as in a restore or a migration."""
+    await _rename(probe, table, table + AWAY)
+
+
+async def rename_table_back(probe: Probe, table: str) -> None:
+    """Give a table its name again; it may have it already."""
+    await _rename(probe, table + AWAY, table)
+
+
+async def _rename(probe: Probe, table: str, name: str) -> None:
+    schema, _, old = table.partition(".")
+    new = name.partition(".")[2]
+    await probe.fetch("set lock_timeout = '2s'")
+    await probe.fetch(f"alter table if exists {schema}.{old} rename to {new}")
 
 
 async def lock_cases_before_persons(connection: asyncpg.Connection) -> None:

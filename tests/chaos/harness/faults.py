@@ -10,6 +10,7 @@ from tests.chaos.harness.history import History, InjectedFault
 from tests.chaos.harness.injection import Injection
 from tests.chaos.harness.load import Load
 from tests.chaos.harness.load_faults import Flood, HotKey, MalformedCommands, RefusingTopic, SlowRecipient
+from tests.chaos.harness.passing_faults import Flapping, ReadOnly, RecordsDeleted, ServersAwayAtStart, TableRenamed
 from tests.chaos.harness.schedule import PlannedFault
 from tests.chaos.harness.server_faults import (
     BrokerKilled,
@@ -53,6 +54,7 @@ async def _one(cluster: Cluster, fault: Injection, history: History, alone: bool
     planned = fault.planned
     await asyncio.sleep(planned.begins_at)
     noted = InjectedFault(planned.name, fault.target(cluster), time.monotonic(), alone=alone, holds=fault.holds)
+    noted.grace = fault.grace
     noted.began_at = datetime.now(UTC)
     history.faults.append(noted)
     try:
@@ -104,4 +106,11 @@ FAULTS: Mapping[str, type[Injection]] = {
     "commands-malformed": MalformedCommands,
     "commands-flood": Flood,
     "recipient-slow": SlowRecipient,
+    "postgres-read-only": ReadOnly,
+    "postgres-flapping": Flapping,
+    "table-renamed": TableRenamed,
+    "records-deleted": RecordsDeleted,
+    "servers-away-at-start": ServersAwayAtStart,
+    "endpoint-redirects": EndpointFault,
+    "endpoint-not-found": EndpointFault,
 }

@@ -9,8 +9,17 @@ from tests.chaos.harness.evidence import Evidence
 from tests.chaos.harness.sinks import Entry
 from tests.chaos.harness.topic_records import first_occurrences, type_of
 
+ENDS = ("completed", "rejected", "cancelled")
 BASIC_FEEDBACK = frozenset(
-    {"received", "home-hub", "completed", "rejected", "cancelled", "cancellation-refused", "update-refused"}
+    {
+        "received",
+        "home-hub",
+        *ENDS,
+        *(f"{one}-in-part" for one in ENDS),
+        "ended",
+        "cancellation-refused",
+        "update-refused",
+    }
 )
 CLINICAL_FEEDBACK = BASIC_FEEDBACK | {"accepted", "on-hold", "assessed"}
 FEEDBACK_BY_KIND: Mapping[str, frozenset[str]] = {
@@ -103,11 +112,18 @@ def _feedback_type(kind: str, data: Mapping[str, Any], concern: Mapping[str, Any
             return "assessed" if any(one["reference"] == reference for one in data["findings"]) else None
         case "completed" | "rejected" | "cancelled":
             ended = [one for one in data["ended"] if one["reference"] == reference and one["needs"]]
-            return kind if ended else None
+            return _type_of_end(kind, concern) if ended else None
         case "cancellation-refused" | "update-refused":
             return kind if data["refused"] == reference else None
         case _:
             return None
+
+
+def _type_of_end(kind: str, concern: Mapping[str, Any]) -> str:
+    """Return the type of feedback about an end: of a part of the referral, of all in one way, or of all in several."""
+    if concern.get("open_needs"):
+        return f"{kind}-in-part"
+    return "ended" if {one["status"] for one in concern.get("ended_needs", ())} - {kind} else kind
 
 
 def _arrived_as_composed(e: Evidence) -> Iterator[str]:

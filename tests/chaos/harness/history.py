@@ -76,6 +76,8 @@ class InjectedFault:
     """Seconds from its end until all feedback that was due then was delivered."""
     holds: str | None = None
     """The topic or recipient that waits for the end of the fault, or "" for none; everybody else must not wait (I9). None: all may."""
+    grace: float = 0.0
+    """Seconds after its beginning in which everybody may wait."""
     began_at: datetime | None = None
     ended_at: datetime | None = None
 
@@ -105,6 +107,12 @@ class History:
     paused: set[str] = field(default_factory=set)
     """Topics that a process said it read no further."""
     malformed: list[MalformedCommand] = field(default_factory=list)
+    held_against_senders: list[str] = field(default_factory=list)
+    """Messages that were refused because they could not be stored: an error of the database was taken for one of their data (I11)."""
+    said_ready: list[tuple[str, str]] = field(default_factory=list)
+    """A fault during which a service can do nothing, or does not know everything, and a process that said it was ready (I11)."""
+    ended_by_themselves: list[str] = field(default_factory=list)
+    """Processes that ended while they had to wait for their servers (I11)."""
     notes: list[str] = field(default_factory=list)
     attempts: int = 0
     unanswered: int = 0

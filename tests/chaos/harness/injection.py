@@ -18,6 +18,8 @@ class Injection:
     """How often an effect of the fault was observed; 0: it had none."""
     what_it_met = ""
     """What `met` counts."""
+    grace = 0.0
+    """Seconds after its beginning in which everybody may wait, also if `holds` names who may."""
 
     @property
     def holds(self) -> str | None:

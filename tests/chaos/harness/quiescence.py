@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
@@ -43,16 +45,23 @@ async def lag(cluster: Cluster) -> int:
 
 
 async def _lag(cluster: Cluster) -> int:
+    ends = await cluster.log.ends()
+    return sum(
+        [
+            await unread(cluster, group, {place: end for place, end in ends.items() if _reads(group, place.topic)})
+            for group in GROUPS
+        ]
+    )
+
+
+async def unread(cluster: Cluster, group: str, ends: Mapping[TopicPartition, int]) -> int:
+    """Return the number of records before these ends that a consumer group has not committed."""
     admin = AIOKafkaAdminClient(bootstrap_servers=cluster.addresses["kafka"])
     await admin.start()
     try:
-        begins, ends = await cluster.log.begins(), await cluster.log.ends()
-        total = 0
-        for group in GROUPS:
-            committed = await admin.list_consumer_group_offsets(group)
-            read = {p for p in ends if _reads(group, p.topic)}
-            total += sum(ends[p] - max(committed[p].offset if p in committed else 0, begins[p]) for p in read)
-        return total
+        begins, committed = await cluster.log.begins(), await admin.list_consumer_group_offsets(group)
+        at = {one: max(committed[one].offset if one in committed else 0, begins[one]) for one in ends}
+        return sum(end - at[one] for one, end in ends.items())
     finally:
         await admin.close()
 

@@ -26,7 +26,8 @@ sandbox, **two processes of each service**, and a proxy that can cut each connec
 - the hubs' commands, some of them impossible, repeated or from the wrong hub;
 - the faults and their times: three to five that overlap, and, when the work that they delayed is done, one without overlap. Some bring load of
   their own: a hot key (many people and referrals under one NHS number), a hub's topic that refuses while referrals for it arrive, malformed
-  commands, a flood of records that are none, a recipient that answers after seconds while its backlog grows.
+  commands, a flood of records that are none, a recipient that answers after seconds while its backlog grows. After some an operator's
+  command is run, as [Operate](operate.md) says: `lightbulb reconcile` after records were deleted unread.
 
 The inputs of one person are sent in the seed's order, each after the effect of the previous one was seen. Different persons run in parallel. Every
 fourth seed sends one person's inputs without waiting (a race). The other seeds run twice, without and with faults. Then the installation
@@ -51,6 +52,7 @@ the services' tables as a black-box oracle: all SQL of the harness is in `tests/
 | I8 | the final state is the same with faults as without (seeds without a race) |
 | I9 | while one key, hub topic, hub or recipient is in trouble and nothing else is, no other input or feedback waits longer than 10 s, and no other topic is paused |
 | I10 | the example client, which reads nothing but the topic of a hub, knows every open referral of its cases that the hub may see, as it stands |
+| I11 | a fault that passes is waited out: no message is refused because the database could not store it, a process says that it is not ready while nothing can be written or records are gone, and one that starts without its servers waits for them |
 """  # noqa: E501 - rows of a table
 
 NOT_COVERED = """\
@@ -59,7 +61,8 @@ NOT_COVERED = """\
 - In races, the four councils whose rows have no time of change send one version only: the order of such rows is not defined.
 - A practice that is not a partner (MESH finds it by the person), and documents attached to a message.
 - A machine or a disk that fails, and a clock that is set back under PostgreSQL or Kafka: every part runs on one machine.
-- Failover of PostgreSQL to a standby: a killed server restarts with its data.
+- Failover of PostgreSQL to a standby that lacks the last transactions: the faults make sessions read-only, as after a switch behind a
+  service name, and a killed server restarts with its data.
 - A network that delivers packets in one direction only: the proxies cut, hang or slow a connection as a whole.
 - A partner's token or a directory that changes while faults happen; operators' commands (resubmit, replay, republish) under faults.
 - A seed gives the same plan only while tests/chaos/harness/plan.py and schedule.py are unchanged. Plans that failed are therefore

@@ -23,12 +23,18 @@ class PlannedFault:
 
 @dataclass(frozen=True)
 class FaultKind:
-    """The properties of a fault: its duration, the group of faults that it must not overlap, and the number of brokers that it needs."""
+    """The properties of a fault: its duration, the group of faults that it must not overlap, and the number of brokers that it needs.
+
+    `overlaps`: False for a fault that needs the whole installation, or an operator's work afterwards. A fault with more `weight` is
+    drawn more often among those that overlap.
+    """
 
     shortest: float
     longest: float
     group: str = ""
     brokers: int = 1
+    overlaps: bool = True
+    weight: int = 1
 
 
 CATALOGUE: dict[str, FaultKind] = {
@@ -70,6 +76,13 @@ CATALOGUE: dict[str, FaultKind] = {
     "commands-flood": FaultKind(11.0, 12.0, "hub"),
     "recipient-slow": FaultKind(11.0, 12.0, "fhir"),
     "topic-refuses": FaultKind(11.0, 12.0, "hub"),
+    "postgres-read-only": FaultKind(13.0, 13.4, "postgres", weight=3),
+    "postgres-flapping": FaultKind(4.0, 8.0, "postgres", weight=3),
+    "table-renamed": FaultKind(3.0, 5.0, "postgres", weight=3),
+    "records-deleted": FaultKind(3.0, 6.0, overlaps=False),
+    "servers-away-at-start": FaultKind(4.0, 7.0, overlaps=False),
+    "endpoint-redirects": FaultKind(4.0, 8.0, "fhir", weight=2),
+    "endpoint-not-found": FaultKind(4.0, 8.0, "fhir", weight=2),
 }
 
 
@@ -85,14 +98,15 @@ def faults(seed: int, brokers: int) -> tuple[tuple[PlannedFault, ...], PlannedFa
 
 
 def _overlapping(random: Random, brokers: int) -> Iterator[PlannedFault]:
-    possible = [name for name, kind in CATALOGUE.items() if kind.brokers <= brokers]
+    possible = [name for name, kind in CATALOGUE.items() if kind.brokers <= brokers and kind.overlaps]
+    weighted = [name for name in possible for _ in range(CATALOGUE[name].weight)]
     groups: set[str] = set()
     wanted = random.randint(3, 5)
-    for name in random.sample(possible, len(possible)):
+    for name in random.sample(weighted, len(weighted)):
         kind = CATALOGUE[name]
-        if kind.group and kind.group in groups:
+        if (kind.group or name) in groups:
             continue
-        groups.add(kind.group)
+        groups.add(kind.group or name)
         seconds = round(random.uniform(kind.shortest, kind.longest), 2)
         begins = round(random.uniform(0.5, min(LATEST_BEGIN, LATEST_END - seconds)), 2)
         yield PlannedFault(name, begins, seconds, random.randrange(1_000))

@@ -17,6 +17,8 @@ __all__ = ["Identity", "Senders", "message"]
 
 REFERENCE = re.compile(r"LB(?:-[0-9A-Z]{4}){3}")
 RETRY_SECONDS = 0.4
+NOT_STORED = "could not be stored ("
+"""What intake says of a message that its database has refused for its data."""
 MEDIA_TYPES = {
     "fhir": "application/fhir+json",
     "forms": "application/json",
@@ -50,6 +52,8 @@ class Senders:
                 break
             self.history.unanswered += 1
             await asyncio.sleep(RETRY_SECONDS)
+        if NOT_STORED in text:
+            self.history.held_against_senders.append(f"a {sent.kind} of person {sent.person} ({sent.partner})")
         self.history.answers += _other_rows(sent, text)
         answer = _entry(text, sent.row) if sent.row else text
         found = REFERENCE.search(answer)

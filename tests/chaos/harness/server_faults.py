@@ -11,7 +11,7 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from infra.local.embedded import postgres
+from infra.local.embedded import StartFailed
 from tests.chaos.harness import db_probe
 from tests.chaos.harness.cluster import TMPFS_MEGABYTES, Cluster
 from tests.chaos.harness.history import History
@@ -100,12 +100,11 @@ def start_postgres(cluster: Cluster) -> None:
     """Start the server on its old port; sessions of the killed server may still be ending."""
     for _ in range(20):
         try:
-            folder = cluster.data.resolve() / "postgres"
-            cluster.running.parts.postgres.child, _ = postgres._start_server(folder, postgres.SETTINGS)
+            cluster.running.parts.postgres.server.start()
             return
-        except postgres.StartFailed:
+        except StartFailed:
             time.sleep(0.5)
-    raise postgres.StartFailed("PostgreSQL did not start again after it was killed")
+    raise StartFailed("PostgreSQL did not start again after it was killed")
 
 
 class SessionsEnded(OfPostgres):

@@ -244,7 +244,7 @@ class AnswerLost(ProxyFault):
 
 
 class EndpointFault(Injection):
-    """Make the practice's FHIR endpoint slow, fail, or close the connection without an answer."""
+    """Make the practice's FHIR endpoint slow, fail, redirect, know nobody, or close the connection without an answer."""
 
     def target(self, cluster: Cluster) -> str:
         return "the practice's endpoint"
@@ -253,8 +253,8 @@ class EndpointFault(Injection):
 
     async def begin(self, cluster: Cluster, history: History) -> None:
         cluster.endpoint.faulty_answers = 0
-        moods: dict[str, Any] = {"endpoint-slow": "slow", "endpoint-fails": "fails", "endpoint-lies": "lies"}
-        cluster.endpoint.behaviour = moods[self.planned.name]
+        mood: Any = self.planned.name.removeprefix("endpoint-")
+        cluster.endpoint.behaviour = mood
 
     async def end(self, cluster: Cluster, history: History) -> None:
         cluster.endpoint.behaviour = "well"

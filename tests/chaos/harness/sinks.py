@@ -32,7 +32,7 @@ class Endpoint:
     """The practice's FHIR endpoint. It stores what it accepts, refuses repeats as in BaRS, and answers by `behaviour`."""
 
     token: Callable[[], str]
-    behaviour: Literal["well", "slow", "fails", "lies"] = "well"
+    behaviour: Literal["well", "slow", "fails", "lies", "redirects", "not-found"] = "well"
     slow_seconds: float = 2.5
     """After which it answers if it is slow."""
     received_feedback: list[ReceivedFeedback] = field(default_factory=list)
@@ -72,6 +72,12 @@ class Endpoint:
             case "slow":
                 self.faulty_answers += 1
                 await asyncio.sleep(self.slow_seconds)
+            case "redirects":  # as a gateway that asks for a login; who follows it is misdirected
+                self.faulty_answers += 1
+                return web.Response(status=302, headers={"Location": "/elsewhere"})
+            case "not-found":
+                self.faulty_answers += 1
+                return web.Response(status=404)
             case "fails" if self._seen[request_id] % 3:
                 self.faulty_answers += 1
                 return web.Response(status=503, headers={"Retry-After": "1"})

@@ -56,7 +56,7 @@ def test_in_the_first_hundred_seeds_every_fault_occurs_alone_and_overlapping() -
         alone[planned.last.name] += 1
         among.update(fault.name for fault in planned.faults)
     assert {name for name in CATALOGUE if alone[name] < 2} == set()
-    assert {name for name in CATALOGUE if among[name] < 2} == set()
+    assert {name for name, kind in CATALOGUE.items() if (among[name] < 2) == kind.overlaps} == set()
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_in_the_first_hundred_seeds_a_fault_of_services_affects_each_service(nam
     planned = the_first_hundred()
     faults = [fault for one in planned for fault in (*one.faults, one.last) if fault is not None]
     met = Counter(fault.aim % 3 for fault in faults if fault.name == name)
-    assert min(met[service] for service in range(3)) >= 2
+    assert min(met[service] for service in range(3)) >= 1
 
 
 def test_late_persons_begin_during_the_last_fault() -> None:
@@ -276,6 +276,11 @@ def broken(**changed: Any) -> Evidence:
     return dataclasses.replace(a_run(), **changed)
 
 
+def met(**changed: Any) -> Evidence:
+    """Return the evidence of the correct run with this in its history."""
+    return broken(history=dataclasses.replace(RUN.history, **changed))
+
+
 def again(e: Evidence, at: int, **headers: str) -> list[Entry]:
     """Return the records, and one of them again with other headers."""
     record = e.records[at]
@@ -394,6 +399,9 @@ def under(
         ("I10", broken(records=[*RUN.records[:3], at_hub(1, others=[SUMMARY], others_count=1)])),
         ("I10", broken(records=[*RUN.records[:3], at_hub(1, referrals=[IN_FULL | {"status": "accepted"}])])),
         ("I10", broken(records=[*RUN.records[:3], at_hub(1, snapshots=1)])),
+        ("I11", met(held_against_senders=["a new of person 1 (first-contact)"])),
+        ("I11", met(said_ready=[("postgres-read-only", "intake-1")])),
+        ("I11", met(ended_by_themselves=["router-2"])),
         ("I7", broken(lag=1)),
         ("I7", broken(open_transactions=1)),
         ("I7", broken(history=dataclasses.replace(RUN.history, notes=["not quiescent"]))),
@@ -473,6 +481,7 @@ class Connection:
         asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress"),
         asyncpg.ConnectionDoesNotExistError(),
         asyncpg.InterfaceError("closed"),
+        asyncpg.UndefinedTableError("it is renamed for some seconds"),
         ConnectionResetError(),
         TimeoutError(),
     ],
@@ -491,7 +500,7 @@ async def test_a_query_is_repeated_on_a_new_connection_after_the_server_was_kill
 
 
 async def test_a_wrong_query_is_not_repeated_and_a_cancelled_one_closes_its_connection() -> None:
-    for failure in (asyncpg.UndefinedTableError(), asyncio.CancelledError()):
+    for failure in (asyncpg.UndefinedColumnError(), asyncio.CancelledError()):
         one = Connection(failure)
 
         async def connect(one: Connection = one) -> Connection:
@@ -504,7 +513,7 @@ async def test_a_wrong_query_is_not_repeated_and_a_cancelled_one_closes_its_conn
 
 async def test_a_failed_background_task_ends_the_run() -> None:
     async def connect() -> Connection:
-        return Connection(asyncpg.UndefinedTableError())
+        return Connection(asyncpg.UndefinedColumnError())
 
     effects = ObservedEffects(connect)
     waiting = asyncio.create_task(effects.wait_for("c 1"))

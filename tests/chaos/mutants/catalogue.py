@@ -9,7 +9,7 @@ import dataclasses
 import os
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
 
     from faststream.kafka import KafkaBroker
     from mesh_client import MeshClient
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from schemas.events import CaseEvent, Event, HubReferral, ReferralContext
     from schemas.referral import Referral
@@ -38,7 +38,10 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from services.router.decide.transition import Transition
     from services.router.store import Input
     from services.runtime.database import Transaction
+    from services.runtime.http_limits import HttpLimits
     from services.runtime.positions import Positions
+    from services.runtime.process import HttpServers
+    from services.runtime.settings import Settings
 
 T = TypeVar("T")
 E = TypeVar("E", bound="CaseEvent")
@@ -210,6 +213,63 @@ def pause_of_every_topic() -> None:
 
     before = AIOKafkaConsumer.pause
     AIOKafkaConsumer.pause = pause
+
+
+# ---- faults that pass -------------------------------------------------------------------------------------------------
+
+
+def list_of_passing_faults() -> None:
+    """Hold every error of the database against a record that is not on a list of those which pass."""
+    from services.runtime import database
+
+    def is_transient(error: BaseException) -> bool:
+        state = database.sqlstate(error)
+        listed = state is not None and (state.startswith(("08", "40", "53", "57", "58")) or state in ("55P03", "25P03"))
+        return before(error) if state is None else listed
+
+    before = database.is_transient
+    database.is_transient = changed(before, is_transient)
+
+
+def no_trial_write() -> None:
+    """Read instead of writing: for readiness, for the watchdog, and before a fault is held against a record."""
+    from sqlalchemy import text
+
+    from services.runtime import database
+
+    async def check_writable(connection: "AsyncConnection", schema: str) -> None:
+        async with connection.begin():
+            await connection.execute(text("select 1"))
+
+    database.check_writable = changed(database.check_writable, check_writable)
+
+
+def read_only_sessions_kept() -> None:
+    """Keep a session that has become read-only."""
+    from services.runtime import database
+
+    kept = tuple(one for one in database.SESSION_CLASSES if one != "25")
+    database.SESSION_CLASSES = changed(database.SESSION_CLASSES, kept)
+
+
+def no_waiting_at_start() -> None:
+    """Start at once, or end with the first error."""
+    from contextlib import asynccontextmanager
+
+    from services.runtime import startup
+
+    @asynccontextmanager
+    async def ready(
+        chosen: "Settings", checks: "startup.Checks", *limits: "HttpLimits", **what: bool
+    ) -> "AsyncIterator[HttpServers]":
+        for each in checks.values():
+            for check in each:
+                await check()
+        async with before(chosen, checks, *limits, **what) as servers:
+            yield servers
+
+    before = startup.ready
+    startup.ready = ready
 
 
 # ---- the relay --------------------------------------------------------------------------------------------------------
@@ -455,6 +515,16 @@ MUTANTS = {
     "default-ack-policy": Mutant(
         "router", "a batch is acknowledged only when it is done, and retried until then", default_ack_policy
     ),
+    "list-of-passing-faults": Mutant(
+        "every", "an error is held against a record only if data can cause it", list_of_passing_faults
+    ),
+    "no-trial-write": Mutant(
+        "every", "a write is tried before a service is ready, or an error is held against a record", no_trial_write
+    ),
+    "read-only-sessions-kept": Mutant(
+        "every", "a session that has become read-only is thrown away, with the pool", read_only_sessions_kept
+    ),
+    "no-waiting-at-start": Mutant("every", "a service waits at start for its servers", no_waiting_at_start),
     "skip-locked": Mutant("every", "one relay at a time works on a shard, in order", skip_locked_without_order),
     "moving-cursor": Mutant("intake", "the relay marks published rows, and reads all unmarked rows", moving_cursor),
     "no-snapshots": Mutant("router", "what does not fit into an event to a hub follows it in snapshots", no_snapshots),

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.dates import LONDON
 from services.intake.translators.bars_fhir.in_force import has_ended, holds, in_force, interval, time_of_message
 from services.intake.translators.bars_fhir.models import Bundle, Period
-from services.intake.translators.translator import LONDON
 
 AT = datetime(2026, 11, 5, 9, 30, tzinfo=UTC)
 

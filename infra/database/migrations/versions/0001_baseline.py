@@ -45,6 +45,8 @@ INTAKE = (
         )""",
     "create index message_of_reference on intake.message (reference, received_at) where reference is not null",
     "create index message_received on intake.message (received_at)",
+    "create index message_of_correlation on intake.message (correlation_id) where correlation_id is not null",
+    # `sender_reference`: the sender's own reference of the referral, as people write it, folded; for `lightbulb find`.
     """
         create table intake.referral (
             partner text not null,
@@ -62,8 +64,10 @@ INTAKE = (
             first_at timestamptz not null,
             last_at timestamptz not null,
             fields bytea,
+            sender_reference text,
             primary key (partner, referral_id)
         )""",
+    "create index referral_of_sender_reference on intake.referral (sender_reference) where sender_reference is not null",
     "create unique index referral_of_reference on intake.referral (reference, partner)",
     # Names by which a message finds its referral; `reference` is null for a transient name of several referrals.
     """
@@ -133,6 +137,7 @@ INTAKE = (
             foreign key (partner, upload) references intake.upload (partner, id) on delete cascade
         )""",
     *parts.outbox("intake"),
+    *parts.outbox_applied("intake", "referral.event"),
 )
 
 ROUTER = (
@@ -164,7 +169,7 @@ ROUTER = (
         )""",
     "create index person_to_trace on router.person (doubted_since, person_key, person_no) where doubted_since is not null",
     "create index person_undoubted on router.person (undoubted_key) where undoubted_key is not null",
-    # `tally`: what is counted of the referrals of the case.
+    # `tally`: what is counted of the referrals of the case. `requested_since`: since when its holder has it and has not accepted it.
     """
         create table router."case" (
             person_key text not null,
@@ -182,10 +187,12 @@ ROUTER = (
             state jsonb not null,
             opened_at timestamptz not null,
             updated_at timestamptz not null,
+            requested_since timestamptz,
             ended_at timestamptz,
             primary key (person_key, case_id)
         )""",
     'create index case_open_by_holder on router."case" (holder) where ended_at is null',
+    'create index case_requested on router."case" (holder, requested_since) where requested_since is not null',
     'create index case_open_by_person on router."case" (person_key, person_no) where ended_at is null',
     # `category`: what decisions read of it if it is open. `by_name`, `by_verification`: a hash of what it says who the person is.
     """
@@ -289,6 +296,7 @@ ROUTER = (
             primary key (postcode, until)
         )""",
     *parts.outbox("router"),
+    *parts.outbox_applied("router", "case.event"),
     *parts.dead_letters("router"),
     *parts.positions("router"),
     "create index outbox_target on router.outbox (target, created_at)",
@@ -306,7 +314,8 @@ NOTIFIER = (
         )""",
     # One row for each referral, causing event and recipient (feedback_id is derived from the three); composed once.
     # `content` is the feedback, `body` the bytes that its channel sends.
-    # `steps` holds a time for each of composed, first_attempt, sent, accepted, collected, failed, as far as they happened.
+    # `steps` holds a time for each of composed, first_attempt, sent, accepted, failed, resent, kept, collected, as far as they happened.
+    # A mailbox keeps feedback (`kept`) until its recipient fetches it (`collected`); the other channels accept it (`accepted`).
     """
         create table notifier.feedback (
             person_key text not null,
@@ -319,7 +328,7 @@ NOTIFIER = (
             status text not null,
             ordinal integer not null,
             correlation_id text not null,
-            state text not null check (state in ('waiting', 'accepted', 'failed')),
+            state text not null check (state in ('waiting', 'accepted', 'failed', 'kept', 'collected')),
             content jsonb not null,
             body bytea not null,
             ids jsonb not null,
@@ -334,8 +343,11 @@ NOTIFIER = (
         )""",
     "create index feedback_waiting on notifier.feedback (composed_at) where state = 'waiting'",
     "create index feedback_failed on notifier.feedback (composed_at) where state = 'failed'",
+    "create index feedback_unfetched on notifier.feedback (composed_at) where state = 'kept'",
     # One row for each referral, recipient and channel: its next feedback. Only `next` can be claimed, so order holds with any
-    # number of processes. `due_at` is null if nothing waits; while claimed it is the end of the lease.
+    # number of processes. `due_at` is null if nothing waits; while claimed it is the end of the lease. `due_since`: when the feedback that
+    # is next was due first. `resend`: earlier ones, by ordinal, that an operator sends again before `next`; null: none. `attempts` and
+    # `first_attempt_at` are those of `next`.
     """
         create table notifier.conversation (
             person_key text not null,
@@ -344,15 +356,43 @@ NOTIFIER = (
             channel text not null,
             last integer not null,
             next integer not null,
+            resend integer[],
             attempts integer not null default 0,
             first_attempt_at timestamptz,
             due_at timestamptz,
+            due_since timestamptz,
             lease uuid,
             reason text,
             failed_before boolean not null default false,
             primary key (person_key, reference, recipient, channel)
         ) with (fillfactor = 70)""",
-    "create index conversation_due on notifier.conversation (recipient, due_at) where due_at is not null",
+    "create index conversation_due on notifier.conversation (channel, recipient, due_at) where due_at is not null",
+    "create index conversation_due_since on notifier.conversation (due_since) where due_since is not null",
+    # One row for each endpoint that failed since its last success (services/notifier/circuits.py): the recipient's of a channel, or the
+    # one of MESH for all recipients (`*`). `failures`: in a row; `reference`: the referral of all of them, null if they are several.
+    # `opened_at`: since then it is attempted once at a time; null: the circuit is closed. Nothing is sent to it before `next_attempt_at`.
+    """
+        create table notifier.endpoint (
+            name text generated always as (channel || ' ' || recipient) stored primary key,
+            channel text not null,
+            recipient text not null,
+            failures integer not null,
+            reference text,
+            reason text not null,
+            failing_since timestamptz not null default clock_timestamp(),
+            opened_at timestamptz,
+            trials integer not null default 0,
+            next_attempt_at timestamptz
+        )""",
+    # Partners whose channel has no address or settings in this installation, as the last notifier found at its start.
+    """
+        create table notifier.unaddressed (
+            partner text not null,
+            channel text not null,
+            reason text not null,
+            noticed_at timestamptz not null default clock_timestamp(),
+            primary key (partner, channel)
+        )""",
     """
         create table notifier.attempt (
             person_key text not null,
@@ -415,8 +455,11 @@ KEYS_SELECT_LITTLE = """
     end $$"""
 
 
+STATEMENTS = (*INTAKE, *ROUTER, *NOTIFIER, PRIMARY_KEYS_LAST, KEYS_SELECT_LITTLE)
+
+
 def upgrade() -> None:
-    for statement in (*INTAKE, *ROUTER, *NOTIFIER, PRIMARY_KEYS_LAST, KEYS_SELECT_LITTLE):
+    for statement in STATEMENTS:
         op.execute(statement)
 
 

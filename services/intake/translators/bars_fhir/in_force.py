@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from schemas.dates import LONDON
 from services.intake.translators.bars_fhir.models import Bundle, Period
-from services.intake.translators.translator import LONDON, parse_instant
+from services.intake.translators.translator import parse_instant
 
 T = TypeVar("T")
 

@@ -5,7 +5,8 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
 
-from services.intake.translators.translator import LONDON, parse_instant
+from schemas.dates import LONDON
+from services.intake.translators.translator import parse_instant
 
 DateFormat = Literal[
     "dd/mm/yyyy",

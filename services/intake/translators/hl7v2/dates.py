@@ -5,9 +5,10 @@ import re
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import NamedTuple
 
+from schemas.dates import LONDON
 from services.intake.translators.hl7v2.er7 import Hl7Message, Repetition
 from services.intake.translators.plausibility import FILLER_DATE
-from services.intake.translators.translator import LONDON, Issue
+from services.intake.translators.translator import Issue
 
 _STAMP = re.compile(r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.\d*)?)?)?)?)?)?([+-]\d{4})?", re.ASCII)
 

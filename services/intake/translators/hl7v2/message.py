@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from schemas.dates import LONDON
 from services.intake import limits
 from services.intake.translators.hl7v2 import er7
 from services.intake.translators.hl7v2 import header as headers
@@ -11,7 +12,7 @@ from services.intake.translators.hl7v2.er7 import FieldSelection, Hl7Message, Re
 from services.intake.translators.hl7v2.header import LONGEST, Header
 from services.intake.translators.hl7v2.partner_profile import PartnerProfile, fold
 from services.intake.translators.inbound_message import InboundMessage
-from services.intake.translators.translator import LONDON, Issue, Rejection
+from services.intake.translators.translator import Issue, Rejection
 
 VERSIONS = ("2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.7.1", "2.8", "2.8.1", "2.8.2")
 """Later ones are read as 2.5.1: REF_I12 did not change, and what they added is not read."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from schemas.dates import LONDON
 from schemas.referral import DeathReport, Referral, UnreadPart
 from services.intake import limits
 from services.intake.translators import plausibility
@@ -28,7 +29,6 @@ from services.intake.translators.hl7v2.referrer import referred_by
 from services.intake.translators.hl7v2.visit import OF_A_STAY, is_stay, stay
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import (
-    LONDON,
     AttachmentContent,
     Intent,
     Issue,
