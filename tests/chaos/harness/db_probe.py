@@ -205,6 +205,12 @@ async def unpublished_of(probe: Probe, person_key: str) -> int:
     return int(row["rows"])
 
 
+async def referral_count(probe: Probe) -> int:
+    """Count the router's referrals."""
+    [row] = await probe.fetch("select count(*) as rows from router.referral")
+    return int(row["rows"])
+
+
 # ---- notifier ---------------------------------------------------------------------------------------------------------
 
 
@@ -250,12 +256,13 @@ async def due(probe: Probe, recipient: str) -> int:
     return int(row["rows"])
 
 
-async def waiting(probe: Probe, recipient: str) -> int:
-    """Count the feedback for a recipient that is composed and not delivered."""
+async def composed(probe: Probe, recipient: str) -> tuple[int, int]:
+    """Count the feedback for a recipient that waits to be delivered, and that which does not."""
     [row] = await probe.fetch(
-        "select count(*) as rows from notifier.feedback where state = 'waiting' and recipient = $1", recipient
+        "select count(*) filter (where state = 'waiting') as waiting, count(*) as rows from notifier.feedback where recipient = $1",
+        recipient,
     )
-    return int(row["rows"])
+    return int(row["waiting"]), int(row["rows"] - row["waiting"])
 
 
 async def is_done(probe: Probe, old: Backlog) -> bool:

@@ -18,6 +18,7 @@ from tests.chaos.harness.passing_faults import (
     ServersAwayAtStart,
     TableRenamed,
 )
+from tests.chaos.harness.restore import Restore
 from tests.chaos.harness.schedule import PlannedFault
 from tests.chaos.harness.server_faults import (
     BrokerKilled,
@@ -121,4 +122,5 @@ FAULTS: Mapping[str, type[Injection]] = {
     "endpoint-redirects": EndpointFault,
     "endpoint-not-found": EndpointFault,
     "address-missing": AddressMissing,
+    "restore": Restore,
 }

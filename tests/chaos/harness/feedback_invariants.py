@@ -41,6 +41,8 @@ def feedback_is_delivered(e: Evidence) -> Iterator[str]:
     yield from _arrived_as_composed(e)
     yield from _on_its_channel(e)
     yield from stays_are_not_disclosed(e)
+    if e.told_again:
+        yield f"{e.told_again} feedbacks were told again after a restore"
     if e.misdirected:
         yield f"{e.misdirected} feedbacks went to an address that a message named"
     if e.unauthorised:

@@ -194,7 +194,8 @@ async def _within(
 class AddressMissing(Injection):
     """Restart the notifiers with a deployment.yaml that has no address for the practice's endpoint, and later with the right one."""
 
-    what_it_met = "conversations that waited for an address"
+    what_it_met = "feedbacks that waited for an address"
+    ROWS = 8
     PARTNER = "gp-alder-lane"
 
     def target(self, cluster: Cluster) -> str:
@@ -207,9 +208,16 @@ class AddressMissing(Injection):
         for setting in ("feedback_url", "feedback_token_file"):
             del deployment["partners"][self.PARTNER][setting]
         await self._restart(cluster, history, yaml.safe_dump(deployment))
+        before = sum(await db_probe.composed(cluster.probe, self.PARTNER))
+        await self.load.send_bars(self.PARTNER, "C82991", self.ROWS, self.planned.name, self.planned.aim)
+
+        async def is_composed() -> bool:
+            return sum(await db_probe.composed(cluster.probe, self.PARTNER)) >= before + self.ROWS
+
+        await self.load.until(is_composed, f"feedback to {self.PARTNER}, which has no address")
 
     async def end(self, cluster: Cluster, history: History) -> None:
-        self.met = await db_probe.waiting(cluster.probe, self.PARTNER)
+        self.met, _ = await db_probe.composed(cluster.probe, self.PARTNER)
         await self._restart(cluster, history, self._whole)
 
     async def _restart(self, cluster: Cluster, history: History, deployment: str) -> None:
@@ -286,12 +294,13 @@ async def _is_not_ready(cluster: Cluster, name: str) -> bool:
 async def operate(cluster: Cluster, history: History, *words: str) -> None:
     """Run a command of the operator's; note (I7) if it fails."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "infra.cli.main", *words,
+        sys.executable, "-m", "infra", *words,
         env=cluster.running.environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     said, _ = await process.communicate()
+    open("/tmp/chaos-said.txt","ab").write(said)  # noqa
     if process.returncode:
         last = said.decode(errors="replace").strip().splitlines()[-1:]
         history.notes.append(f"no effect seen of lightbulb {words[0]}: exit code {process.returncode}, {last}")

@@ -84,6 +84,7 @@ CATALOGUE: dict[str, FaultKind] = {
     "endpoint-redirects": FaultKind(4.0, 8.0, "fhir", weight=2),
     "endpoint-not-found": FaultKind(4.0, 8.0, "fhir", weight=2),
     "address-missing": FaultKind(3.0, 5.0, overlaps=False),
+    "restore": FaultKind(4.0, 7.0, overlaps=False),
 }
 
 

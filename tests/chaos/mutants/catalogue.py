@@ -9,7 +9,7 @@ import dataclasses
 import os
 import sys
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from uuid import UUID
 
+    from aiokafka import TopicPartition
     from faststream.kafka import KafkaBroker
     from mesh_client import MeshClient
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+    from infra.operations.reconcile.kafka import KeptRecord
+    from infra.operations.reconcile.notifier import Told
     from schemas.events import CaseEvent, Event, HubReferral, ReferralContext
     from schemas.referral import Referral
     from services.intake.batch import Batch, PendingMessage, ProtocolResponse
@@ -49,7 +52,7 @@ E = TypeVar("E", bound="CaseEvent")
 
 @dataclass(frozen=True)
 class Mutant:
-    """A guard, the service that has it, and how to remove it. plans/NAME.json must show that it is gone."""
+    """A guard, the service that has it (or the operator's commands), and how to remove it. plans/NAME.json must show that it is gone."""
 
     service: str
     guard: str
@@ -60,7 +63,7 @@ def apply(name: str, service: str) -> None:
     """Apply the mutant if it belongs to this service. End the process if that fails: Python itself would start it unchanged."""
     try:
         mutant = MUTANTS[name]
-        if mutant.service not in (service, "every"):
+        if mutant.service not in ((service,) if service == "operator" else (service, "every")):
             return
         mutant.apply()
     except Exception:
@@ -270,6 +273,39 @@ def no_waiting_at_start() -> None:
 
     before = startup.ready
     startup.ready = ready
+
+
+def gaps_unnoticed() -> None:
+    """Read on where records of a topic are missing, and remember nothing of it."""
+    from services.runtime import positions
+
+    async def save(
+        engine: "AsyncEngine", schema: str, reached: "Mapping[TopicPartition, int]", gaps: "Iterable[positions.Gap]"
+    ) -> None:
+        await before(engine, schema, reached, [])
+
+    before = positions.save
+    positions.save = changed(before, save)
+
+
+def restore_without_versions() -> None:
+    """Do not rebuild what intake held of referrals."""
+    from infra.operations.reconcile import intake
+
+    async def rebuild(engine: "AsyncEngine", records: "Sequence[KeptRecord]") -> list[str]:
+        return []
+
+    intake.rebuild = changed(intake.rebuild, rebuild)
+
+
+def restore_tells_again() -> None:
+    """Do not mark what feedback.event says was sent."""
+    from infra.operations.reconcile import notifier
+
+    async def settle(engine: "AsyncEngine", told: "Told") -> None:
+        return None
+
+    notifier.settle = changed(notifier.settle, settle)
 
 
 # ---- the relay --------------------------------------------------------------------------------------------------------
@@ -560,6 +596,15 @@ MUTANTS = {
         "every", "a session that has become read-only is thrown away, with the pool", read_only_sessions_kept
     ),
     "no-waiting-at-start": Mutant("every", "a service waits at start for its servers", no_waiting_at_start),
+    "gaps-unnoticed": Mutant(
+        "every", "records that were deleted unread are noticed, and readiness names their topic", gaps_unnoticed
+    ),
+    "restore-without-versions": Mutant(
+        "operator", "after a restore intake's referrals are rebuilt from their events", restore_without_versions
+    ),
+    "restore-tells-again": Mutant(
+        "operator", "after a restore no feedback is told that was told before", restore_tells_again
+    ),
     "skip-locked": Mutant("every", "one relay at a time works on a shard, in order", skip_locked_without_order),
     "moving-cursor": Mutant("intake", "the relay marks published rows, and reads all unmarked rows", moving_cursor),
     "no-snapshots": Mutant("router", "what does not fit into an event to a hub follows it in snapshots", no_snapshots),
