@@ -177,7 +177,7 @@ def test_a_defect_is_one_line_without_its_text(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(main, "database_of", fail)
     monkeypatch.delenv("LIGHTBULB_LOG_LEVEL", raising=False)
-    assert_one_line(lightbulb("status"), "ValueError at tests/end_to_end/test_command_line.py:")
+    assert_one_line(lightbulb("trace", "LB-0000-0000-0000"), "ValueError at tests/end_to_end/test_command_line.py:")
 
 
 @pytest.mark.parametrize("after", [0.15, 0.6, 1.0])
