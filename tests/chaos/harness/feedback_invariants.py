@@ -39,7 +39,10 @@ def feedback_is_delivered(e: Evidence) -> Iterator[str]:
     """Check that all required feedback was composed once, in order, and was delivered to the right recipient only."""
     yield from _composed_as_required(e)
     yield from _arrived_as_composed(e)
+    yield from _on_its_channel(e)
     yield from stays_are_not_disclosed(e)
+    if e.told_again:
+        yield f"{e.told_again} feedbacks were told again after a restore"
     if e.misdirected:
         yield f"{e.misdirected} feedbacks went to an address that a message named"
     if e.unauthorised:
@@ -148,6 +151,15 @@ def _arrived_as_composed(e: Evidence) -> Iterator[str]:
         if arrivals[pair] != wanted[pair]:
             yield f"{pair[1]} got of {pair[0]} {len(arrivals[pair])} feedbacks, or not in order; {len(wanted[pair])} were composed"
     yield from _failed_as_wanted(e, failed)
+
+
+def _on_its_channel(e: Evidence) -> Iterator[str]:
+    """Check that nobody's channel was replaced by another, also while it has no address."""
+    channels = {partner["id"]: partner.get("feedback", {}).get("channel") for partner in e.partners}
+    for row in e.feedback:
+        channel = channels.get(row["recipient"])
+        if channel and row.get("channel", channel) != channel:
+            yield f"feedback {row['id']} to {row['recipient']} went by {row['channel']} instead of {channel}"
 
 
 def _failed_as_wanted(e: Evidence, failed: Counter[str]) -> Iterator[str]:
