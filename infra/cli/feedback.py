@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from infra.cli.options import AsJson, DryRun, Justification, Reason, Who, between, current_operator, named_operator, run
 from infra.cli.terminal import DEFAULT_DATA, Data, console, error_console
 from infra.operations import feedback as operations
+from infra.operations.audit_log import Operator
 from infra.operations.feedback import FeedbackFilters, FeedbackRow, PlannedResend
 
 feedback_commands = typer.Typer(
@@ -111,26 +113,26 @@ def resend(
     filters = _filters(partner, channel, reference, since, until, reason)
     if bool(ids) == all_of_them or (ids and filters != FeedbackFilters()):
         raise typer.BadParameter("give ids, or --all (filters narrow it), not both", param_hint="ID...")
-    by = current_operator(who, justification)
-
-    async def resending(engine: AsyncEngine) -> tuple[list[PlannedResend], bool]:
-        failed = replace(filters, states=("failed",))
-        found = (
-            operations.Found(await operations.named(engine, ids), False)
-            if ids
-            else await operations.find(engine, failed, limit)
-        )
-        planned = operations.plan_resend(found.rows)
-        if not dry_run:
-            await operations.resend(engine, planned, by)
-        return planned, found.has_more
-
-    planned, has_more = run(data, resending)
+    failed, by = replace(filters, states=("failed",)), current_operator(who, justification)
+    planned, has_more = run(data, partial(_resent, ids=ids, failed=failed, limit=limit, by=by, dry_run=dry_run))
     _print_plan(planned, dry_run=dry_run, as_json=as_json)
     _print_more(has_more, limit)
 
 
 # ---- shared by the commands -----------------------------------------------------------------------------------------
+
+
+async def _resent(
+    engine: AsyncEngine, *, ids: Sequence[str] | None, failed: FeedbackFilters, limit: int, by: Operator, dry_run: bool
+) -> tuple[list[PlannedResend], bool]:
+    """Plan, and unless it is a dry run resend. Return the plan, and whether more matches."""
+    rows, has_more = (
+        (await operations.named(engine, ids), False) if ids else await operations.find(engine, failed, limit)
+    )
+    planned = operations.plan_resend(rows)
+    if not dry_run:
+        await operations.resend(engine, planned, by)
+    return planned, has_more
 
 
 def _states(*, failed: bool, waiting: bool, unfetched: bool, reference: str | None) -> tuple[str, ...]:

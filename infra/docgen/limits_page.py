@@ -14,6 +14,7 @@ SOURCE = CHECKOUT / "services" / "intake" / "limits.py"
 
 SETTINGS = {
     "max_body_bytes": "413; over MLLP AR (CR), and the next message is read. Nothing of the message is stored",
+    "keep_alive_seconds": "the connection is closed",
     "messages_per_second": "429 over HTTP; over MLLP the message waits, and nothing is refused. ADT over MLLP has a rate of its own",
 }
 """Limits that an installation sets, and the response beyond them."""

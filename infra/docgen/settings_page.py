@@ -10,9 +10,10 @@ from services.runtime.settings import CHECKOUT, Settings
 HEAD = """# Settings
 
 Each process reads its settings from environment variables when it starts. If a required one is missing or a value is not valid, the
-process writes the name and what is expected to stderr and exits with 1. `lightbulb migrate`, `status`, `trace`, `quarantine`, `replay`
-and `republish` read `LIGHTBULB_DATABASE` and `LIGHTBULB_KAFKA` from the environment too; without them they use the installation in
-`--data` (`LIGHTBULB_DATA`). How to deploy: [deploy.md](deploy.md). Limits of intake that are not settings: [limits.md](limits.md).
+process writes the name and what is expected to stderr and exits with 1. Commands such as `lightbulb migrate` and `lightbulb status` read
+`LIGHTBULB_DATABASE`, `LIGHTBULB_KAFKA` and `LIGHTBULB_DIRECTORY` from the environment too; without them they use the installation in
+`--data` (`LIGHTBULB_DATA`) and its directory. `lightbulb directory check` reads `LIGHTBULB_DIRECTORY` and `LIGHTBULB_DEPLOYMENT`. How to
+deploy: [deploy.md](deploy.md). Limits of intake that are not settings: [limits.md](limits.md).
 """
 
 

@@ -40,8 +40,7 @@ def write(data: Path, directory: Path, generated: Entries, feedback_urls: Mappin
     written = _written(file)
     earlier = ports_and_secrets.read_json(own_file) if own_file.exists() else {}
     entries = merge(written, earlier, {**generated, **_with_feedback(data, generated, feedback_urls)})
-    for name, url in feedback_urls.items():
-        entries[name]["feedback_url"] = url
+    entries |= {name: {**entries[name], "feedback_url": url} for name, url in feedback_urls.items()}
     if entries != written:
         ports_and_secrets.write(file, HEAD + yaml.safe_dump({"partners": entries}))
     ports_and_secrets.write(own_file, json.dumps(generated))
@@ -89,12 +88,11 @@ def mllp_ports(
     `chosen`: the free ports, in the same form.
     """
     listening: dict[str, dict[str, int]] = {"mllp": {}, "adt_mllp": {}}
-    for name, one in sorted(deployment.partners.items()):
-        for setting, port in one.mllp_ports.items():
-            kind = setting.removesuffix("_port")
-            if port != chosen[kind].get(name) and not ports_and_secrets.is_free(port):
-                raise StartFailed(
-                    f"{data / 'deployment.yaml'}: {setting} {port} of {name} is in use by another process."
-                )
-            listening[kind][name] = port
+    ports = [(name, *pair) for name, one in sorted(deployment.partners.items()) for pair in one.mllp_ports.items()]
+    for name, setting, port in ports:
+        kind = setting.removesuffix("_port")
+        if port != chosen[kind].get(name) and not ports_and_secrets.is_free(port):
+            file = data / "deployment.yaml"
+            raise StartFailed(f"{file}: {setting} {port} of {name} is in use by another process.")
+        listening[kind][name] = port
     return listening

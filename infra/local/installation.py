@@ -132,8 +132,8 @@ def _start_services(
     report("starting intake, router and notifier")
     apart = {name: ports[f"metrics of {name}"] for name in _process_names(plan.each)}
     _add_services(supervisor, environment, ports, apart)
-    addresses = _addresses(plan, parts, ports, mllp) | _addresses_apart(apart) | {"partners": tokens}
     until_ready([f"http://{ports_and_secrets.HOST}:{port}" for port in apart.values()])
+    addresses = _addresses(plan, parts, ports, mllp) | _addresses_apart(apart) | {"partners": tokens}
     ports_and_secrets.write(data / "addresses.json", json.dumps(addresses, indent=2))
     return addresses, environment
 

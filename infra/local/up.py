@@ -36,15 +36,13 @@ def run(plan: Plan, console: Console) -> None:
 
 def print_addresses(running: installation.Installation, console: Console) -> None:
     """Print the addresses, and where the credentials are."""
-    for name in ("intake", "notifier", "kafka"):
-        console.print(f"  {name:9} {running.addresses[name]}", highlight=False)
+    for name in ("intake", "notifier", "kafka", "directory"):
+        console.print(f"  {name:9} {running.addresses[name]}", highlight=False, soft_wrap=True)
     for kind, what in (("mllp", ""), ("adt_mllp", "ADT of ")):
         for partner, address in running.addresses[kind].items():
             console.print(f"  {'mllp':9} {address} (only for {what}{partner})", highlight=False)
     for name, address in running.addresses["metrics"].items():
         console.print(f"  {'metrics':9} {address} ({name})", highlight=False)
-    if running.plan.directory != installation.DIRECTORY:
-        console.print(f"  reviewed data: {running.plan.directory}", highlight=False, soft_wrap=True)
     console.print(
         f"  addresses and the demonstration partners' credentials: {running.plan.data / 'addresses.json'}",
         soft_wrap=True,

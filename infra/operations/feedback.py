@@ -6,7 +6,7 @@ about that referral to that recipient (docs/decisions/0032). All are safe to rep
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -112,27 +112,19 @@ _WHERE = """
 
 
 async def _rows(tx: Transaction, where: str, filters: FeedbackFilters, limit: int) -> list[FeedbackRow]:
-    values = {
-        "states": list(filters.states),
-        "reference": filters.reference,
-        "partner": filters.partner,
-        "channel": filters.channel,
-        "since": filters.since,
-        "until": filters.until,
-        "reason": filters.reason,
-        "limit": limit,
-    }
+    values = asdict(filters) | {"states": list(filters.states), "limit": limit}
     result = await tx.execute(text(f"{_SELECT} where {where} order by feedback.composed_at limit :limit"), values)
-    return [
-        FeedbackRow(
-            **{name: getattr(row, name) for name in _SAME},
-            feedback_id=str(row.feedback_id),
-            attempts=row.tries if row.is_next else row.attempts,
-            reason=row.reason or (row.last_reason if row.state == "waiting" and row.is_head else None),
-            held_by=_held_by(row) if row.state == "waiting" else None,
-        )
-        for row in result
-    ]
+    return [_row(row) for row in result]
+
+
+def _row(row: Any) -> FeedbackRow:
+    return FeedbackRow(
+        **{name: getattr(row, name) for name in _SAME},
+        feedback_id=str(row.feedback_id),
+        attempts=row.tries if row.is_next else row.attempts,
+        reason=row.reason or (row.last_reason if row.state == "waiting" and row.is_head else None),
+        held_by=_held_by(row) if row.state == "waiting" else None,
+    )
 
 
 _SAME = (
@@ -170,19 +162,16 @@ async def named(engine: AsyncEngine, names: Iterable[str]) -> list[FeedbackRow]:
 async def _named(tx: Transaction, name: str) -> FeedbackRow:
     reference, _, beginning = name.partition(":")
     if not beginning:
-        raise NoSuchRow(
-            f"{name} is not a valid id. Ids look like LB-7K3M-9Q2X-4TDW:1f3a9c2e; `lightbulb feedback list` shows them."
-        )
+        raise NoSuchRow(f"{name} is not a valid id, such as LB-7K3M-9Q2X-4TDW:1f3a9c2e. {_IDS}")
     filters = FeedbackFilters(reference=reference.upper())
-    where = "feedback.reference = :reference and feedback.state = any(cast(:states as text[]))"
-    rows = [
-        row for row in await _rows(tx, where + _WHERE, filters, 1_000) if row.feedback_id.startswith(beginning.lower())
-    ]
+    found = await _rows(tx, _indexed(filters)[0] + _WHERE, filters, 1_000)
+    rows = [row for row in found if row.feedback_id.startswith(beginning.lower())]
     if len(rows) != 1:
-        raise NoSuchRow(
-            f"{name} names {'several feedbacks' if rows else 'no feedback'}. `lightbulb feedback list --reference` shows ids."
-        )
+        raise NoSuchRow(f"{name} names {'several feedbacks' if rows else 'no feedback'}. {_IDS}")
     return rows[0]
+
+
+_IDS = "`lightbulb feedback list --reference` shows the ids of a referral."
 
 
 # ---- show -----------------------------------------------------------------------------------------------------------
@@ -277,20 +266,20 @@ async def resend(engine: AsyncEngine, planned: Sequence[PlannedResend], by: Oper
     if not rows:
         return []
     conversations = sorted({(row.person_key, row.reference, row.recipient, row.channel) for row in rows})
-    of = dict(
-        zip(("keys", "references", "recipients", "channels"), map(list, zip(*conversations, strict=True)), strict=True)
-    )
+    columns = [list(column) for column in zip(*conversations, strict=True)]
     async with engine.begin() as tx:
-        await tx.execute(_LOCK, of)  # the notifier changes a feedback only with its conversation locked
-        values = {"keys": [row.person_key for row in rows], "ids": [row.feedback_id for row in rows]}
-        again = {str(feedback_id) for feedback_id in (await tx.execute(_AGAIN, values)).scalars()}
+        # the notifier changes a feedback only with its conversation locked
+        await tx.execute(_LOCK, dict(zip(("keys", "references", "recipients", "channels"), columns, strict=True)))
+        again = {str(feedback_id) for feedback_id in (await tx.execute(_AGAIN, _keys(rows))).scalars()}
         done = [row for row in rows if row.feedback_id in again]
         if done:
-            await tx.execute(
-                _DUE, values | {"ids": [row.feedback_id for row in done], "keys": [row.person_key for row in done]}
-            )
+            await tx.execute(_DUE, _keys(done))
             await record_action(tx, "notifier", RESENT, by, {"feedback": sorted(again)})
     return done
+
+
+def _keys(rows: Sequence[FeedbackRow]) -> dict[str, list[str]]:
+    return {"keys": [row.person_key for row in rows], "ids": [row.feedback_id for row in rows]}
 
 
 _LOCK = text("""

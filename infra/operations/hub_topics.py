@@ -19,7 +19,7 @@ Offsets = Mapping[TopicPartition, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Positions:
+class TopicOffsets:
     """The first offset and the end of each partition, and what each consumer group has committed."""
 
     first: Offsets
@@ -48,8 +48,8 @@ async def look(bootstrap: str) -> dict[str, Unread]:
     try:
         async with asyncio.timeout(SECONDS):
             await asyncio.gather(admin.start(), consumer.start())
-            positions = await _positions(admin, consumer)
-            found = {reader: _of_reader(positions, *of) for reader, of in readers(positions).items()}
+            offsets = await _offsets(admin, consumer)
+            found = {reader: _of_reader(offsets, *of) for reader, of in readers(offsets).items()}
             starts = {partition: offset for _, waiting in found.values() for partition, offset in waiting.items()}
             times = await unread.timestamps(consumer, starts, seconds=SECONDS / 4)
     finally:
@@ -57,7 +57,7 @@ async def look(bootstrap: str) -> dict[str, Unread]:
     return {reader: replace(one, oldest=_age(times, waiting)) for reader, (one, waiting) in found.items()}
 
 
-async def _positions(admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer) -> Positions:
+async def _offsets(admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer) -> TopicOffsets:
     partitions = [
         TopicPartition(topic["topic"], partition["partition"])
         for topic in await admin.describe_topics()  # all topics, because a request by name may create one
@@ -65,21 +65,21 @@ async def _positions(admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer) -> 
         if topic["topic"] in (REFERRAL_EVENT, CASE_EVENT) or topic["topic"].startswith("hub.")
     ]
     groups = sorted({group[0] for group in await admin.list_consumer_groups()})
-    offsets = await asyncio.gather(*(admin.list_consumer_group_offsets(group) for group in groups))
+    by_group = await asyncio.gather(*(admin.list_consumer_group_offsets(group) for group in groups))
     first, end = await asyncio.gather(consumer.beginning_offsets(partitions), consumer.end_offsets(partitions))
     committed = {
         group: {partition: at.offset for partition, at in of.items() if partition in end and at.offset >= 0}
-        for group, of in zip(groups, offsets, strict=True)
+        for group, of in zip(groups, by_group, strict=True)
     }
-    return Positions(first, end, committed)
+    return TopicOffsets(first, end, committed)
 
 
-def readers(positions: Positions) -> dict[str, tuple[list[str], list[TopicPartition]]]:
+def readers(offsets: TopicOffsets) -> dict[str, tuple[list[str], list[TopicPartition]]]:
     """Return the consumer groups that may be each reader's, and its partitions."""
     found: dict[str, tuple[list[str], list[TopicPartition]]] = {name: ([name], []) for name in ("router", "notifier")}
-    for one in sorted(positions.end):
+    for one in sorted(offsets.end):
         if one.topic.endswith(".case"):
-            groups = [name for name, of in positions.committed.items() if any(at.topic == one.topic for at in of)]
+            groups = [name for name, of in offsets.committed.items() if any(at.topic == one.topic for at in of)]
             found.setdefault(one.topic, (groups, []))[1].append(one)
         else:
             found["notifier" if one.topic == CASE_EVENT else "router"][1].append(one)
@@ -87,15 +87,15 @@ def readers(positions: Positions) -> dict[str, tuple[list[str], list[TopicPartit
 
 
 def _of_reader(
-    positions: Positions, groups: Sequence[str], partitions: Sequence[TopicPartition]
+    offsets: TopicOffsets, groups: Sequence[str], partitions: Sequence[TopicPartition]
 ) -> tuple[Unread, Offsets]:
     """Return what is unread by the group that has read furthest, and from which offsets it continues."""
-    each = [_of_group(positions, group, partitions) for group in groups or ("",)]
+    each = [_of_group(offsets, group, partitions) for group in groups or ("",)]
     return min(each, key=lambda one: (one[0].records, one[0].deleted))
 
 
-def _of_group(positions: Positions, group: str, partitions: Sequence[TopicPartition]) -> tuple[Unread, Offsets]:
-    committed, first, end = positions.committed.get(group, {}), positions.first, positions.end
+def _of_group(offsets: TopicOffsets, group: str, partitions: Sequence[TopicPartition]) -> tuple[Unread, Offsets]:
+    committed, first, end = offsets.committed.get(group, {}), offsets.first, offsets.end
     next_offsets = {one: min(max(first[one], committed.get(one, 0)), end[one]) for one in partitions}
     waiting = {one: at for one, at in next_offsets.items() if at < end[one]}
     deleted = sum(max(0, first[one] - committed[one]) for one in partitions if one in committed)

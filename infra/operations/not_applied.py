@@ -78,24 +78,29 @@ class NotApplied:
 
 async def oldest(engine: AsyncEngine, hop: Hop) -> NotApplied:
     """Return the oldest event of this hop that its consumer lacks, and note up to which none is missing."""
-    deadline = time.monotonic() + SECONDS
     async with engine.connect() as tx:
         await by_index(tx)
-        start = cursor = marker = int(await tx.scalar(_noted(hop)) or 0)
-        while True:
-            row = (await tx.execute(_compared(hop), {"after": cursor, "batch": BATCH})).one()
-            whole = row.missing - 1 if row.missing is not None else row.last or 0
-            marker = max(marker, min(row.settled or 0, whole))
-            if row.missing is not None:
-                found = NotApplied(*(await tx.execute(_described(hop), {"event": row.missing})).one())
-                break
-            if row.events < BATCH or time.monotonic() > deadline:
-                found = NotApplied(compared_until=row.last_at if row.events == BATCH else None)
-                break
-            cursor = row.last
+        start = int(await tx.scalar(_noted(hop)) or 0)
+        found, marker = await _search(tx, hop, start)
     if marker > start:
         await note(engine, hop, marker)
     return found
+
+
+async def _search(tx: Transaction, hop: Hop, start: int) -> tuple[NotApplied, int]:
+    """Return the oldest event after `start` that the consumer lacks, and up to which id nothing will ever be missing."""
+    deadline, cursor, marker = time.monotonic() + SECONDS, start, start
+    while True:
+        row = (await tx.execute(_compared(hop), {"after": cursor, "batch": BATCH})).one()
+        whole = row.missing - 1 if row.missing is not None else row.last or 0
+        marker = max(marker, min(row.settled or 0, whole))
+        if row.missing is not None:
+            return NotApplied(*(await tx.execute(_described(hop), {"event": row.missing})).one()), marker
+        if row.events < BATCH:
+            return NotApplied(), marker
+        if time.monotonic() > deadline:
+            return NotApplied(compared_until=row.last_at), marker
+        cursor = row.last
 
 
 async def by_index(tx: Transaction) -> None:

@@ -110,11 +110,11 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "feedback waiting": _count("from notifier.feedback where state = 'waiting'"),
         "feedback failed": _count("from notifier.feedback where state = 'failed'"),
         "feedback failed lately": _count(
-            "from notifier.feedback where state = 'failed' and composed_at > clock_timestamp() - make_interval(secs => :lately)"
+            "from notifier.feedback where state = 'failed' and composed_at > now() - make_interval(secs => :lately)"
         ),
         "feedback kept to be fetched": _count("from notifier.feedback where state = 'kept'"),
         "feedback not fetched for too long": _count(
-            "from notifier.feedback where state = 'kept' and composed_at < clock_timestamp() - make_interval(secs => :unfetched)"
+            "from notifier.feedback where state = 'kept' and composed_at < now() - make_interval(secs => :unfetched)"
         ),
         "oldest not fetched, seconds": "select extract(epoch from clock_timestamp() - composed_at)::int"
         " from notifier.feedback where state = 'kept' order by composed_at limit 1",
@@ -200,7 +200,7 @@ async def _not_applied(engine: AsyncEngine, hop: Hop) -> Part:
     elif found.compared_until is not None:
         where = f"not known: compared until {found.compared_until:%Y-%m-%d %H:%M}; repeat the command"
     return {
-        f"{what}, seconds": found.age and int(found.age),
+        f"{what}, seconds": _whole(found.age),
         f"{what}, {hop.subject}": found.subject,
         f"{what}, where": where,
     }
@@ -237,19 +237,24 @@ def assembled(services: Mapping[str, Part], readers: Mapping[str, Unread] | str)
     lag: Part = {}
     hubs: dict[str, Part] = {hub: dict(known) for hub, known in services.get("hubs", {}).items()}
     for reader, unread in readers.items():
-        oldest = None if unread.oldest is None else int(unread.oldest)
         if reader in GROUPS:
-            lag |= {reader: unread.records, f"{reader}, oldest unread, seconds": oldest}
-            continue
-        hubs.setdefault(reader.removeprefix("hub.").removesuffix(".case"), {}).update(
-            {
-                "unread": unread.records,
-                "oldest unread, seconds": oldest,
-                "read by group": unread.group,
-                "deleted unread": unread.deleted,
-            }
-        )
+            lag |= {reader: unread.records, f"{reader}, oldest unread, seconds": _whole(unread.oldest)}
+        else:
+            hubs.setdefault(reader.removeprefix("hub.").removesuffix(".case"), {}).update(_of_topic(unread))
     return {**services, "hubs": dict(sorted(hubs.items())), "lag": lag}
+
+
+def _of_topic(unread: Unread) -> Part:
+    return {
+        "unread": unread.records,
+        "oldest unread, seconds": _whole(unread.oldest),
+        "read by group": unread.group,
+        "deleted unread": unread.deleted,
+    }
+
+
+def _whole(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds)
 
 
 # ---- for a terminal -------------------------------------------------------------------------------------------------
@@ -276,17 +281,22 @@ def _rows(known: Part) -> Iterator[tuple[str, str]]:
     aged = {name.removesuffix(", seconds") for name in known if name.endswith(", seconds")}
     for name, answer in known.items():
         if isinstance(answer, list):
-            yield name, "none" if not answer else str(len(answer))
-            for one in answer:
-                yield f"- {one['channel']} of {one['partner']}", f"for {in_words(one['seconds'])}, {one['reason']}"
-            continue
-        thing = next((one for one in aged if name.startswith(f"{one}, ")), None)
-        if thing is None:
+            yield name, str(len(answer) or "none")
+            yield from map(_listed, answer)
+        elif (thing := next((one for one in aged if name.startswith(f"{one}, ")), None)) is None:
             yield name, "-" if answer is None else str(answer)
         elif name.endswith(", seconds"):
-            age = [in_words(answer)] if answer is not None else []
-            others = [str(other) for of, other in known.items() if of.startswith(f"{thing}, ") and of != name and other]
-            yield thing, ", ".join([*age, *others]) or "-"
+            yield thing, _aged(thing, known)
+
+
+def _listed(one: Part) -> tuple[str, str]:
+    return f"- {one['channel']} of {one['partner']}", f"for {in_words(one['seconds'])}, {one['reason']}"
+
+
+def _aged(thing: str, known: Part) -> str:
+    age = known[f"{thing}, seconds"]
+    others = [known[name] for name in known if name.startswith(f"{thing}, ") and not name.endswith(", seconds")]
+    return ", ".join(filter(None, [None if age is None else in_words(age), *others])) or "-"
 
 
 def _of_hub(known: Part) -> Iterator[tuple[str, str]]:

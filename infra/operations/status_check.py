@@ -68,6 +68,10 @@ def _of_service(name: str, known: Part, limits: Limits) -> Iterator[Problem]:
     if known.get("records deleted unread", "none") != "none":
         gone = f"Kafka deleted records before they were read: {known['records deleted unread']}"
         yield Problem(name, gone, "lightbulb reconcile --dry-run")
+    yield from _not_applied(name, known, late)
+
+
+def _not_applied(name: str, known: Part, late: float) -> Iterator[Problem]:
     for what, subject, do in NOT_APPLIED.get(name, ()):
         if _over(age := known[f"{what}, seconds"], late):
             about, why = known[f"{what}, {subject}"], known[f"{what}, where"]
@@ -97,6 +101,10 @@ def _of_feedback(known: Part, limits: Limits) -> Iterator[Problem]:
     if known.get("feedback not fetched for too long"):
         unfetched = f"{known['feedback not fetched for too long']} feedback is kept and was not fetched"
         yield Problem("notifier", unfetched, "lightbulb feedback list --unfetched")
+    yield from _of_endpoints(known)
+
+
+def _of_endpoints(known: Part) -> Iterator[Problem]:
     for one in known.get("endpoints failing", ()):
         if one["reason"] in MISSING:
             continue  # below

@@ -1,5 +1,6 @@
 """Trace one referral through the records of every service: where it is now, then when, where, what, why. No personal data."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -209,25 +210,24 @@ def shown(trace: Trace) -> RenderableType:
 
 
 def _now(trace: Trace) -> Table:
-    position, last = trace.now, trace.steps[-1]
-    assert position is not None
-    case = (
-        f"{position.case_status}, {position.business_status}; id {position.case_id}" if position.case_id else "none yet"
-    )
-    hubs = f"holder {position.holder or 'none'}, home hub {position.home_hub or 'undecided'}"
-    rows = [
-        ("status", position.status or "not decided on yet"),
-        ("case", case),
-        ("hubs", hubs if position.case_id else "none yet"),
-        ("last", f"{last.at:%Y-%m-%d %H:%M:%S} {last.place}: {last.what}"),
-        *(("waits for", one) for one in position.waits_for or ("nothing",)),
-    ]
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in rows:
+    for name, value in _position_rows(trace):
         table.add_row(name, Text(value))
     return table
+
+
+def _position_rows(trace: Trace) -> Iterator[tuple[str, str]]:
+    now, last = trace.now, trace.steps[-1]
+    assert now is not None
+    yield "status", now.status or "not decided on yet"
+    if now.case_id:
+        yield "case", f"{now.case_status}, {now.business_status}; id {now.case_id}"
+        yield "hubs", f"holder {now.holder or 'none'}, home hub {now.home_hub or 'undecided'}"
+    yield "last", f"{last.at:%Y-%m-%d %H:%M:%S} {last.place}: {last.what}"
+    for one in now.waits_for or ("nothing",):
+        yield "waits for", one
 
 
 def _lines(step: TraceStep, after: float) -> tuple[RenderableType, ...]:

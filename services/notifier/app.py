@@ -99,19 +99,15 @@ async def _serve(
     listener = broker.create(config, name="notifier")
     positions = Positions(engine, store.SCHEMA)
     consumer = broker.subscribe(listener, [CASE_EVENT], group=GROUP, receive=receiver.receive, positions=positions)
-    backlog_monitor = _backlog_monitor(config)
+    monitor = _backlog_monitor(config)
     loops = [relay.loop(), delivery.loop(), *consumer.loops()]
-    watchdog = Watchdog(backlog_monitor, loops, seconds=config.stall_seconds)
+    watchdog = Watchdog(monitor, loops, seconds=config.stall_seconds)
     log.info("notifier_starting", channels=sorted(composer.channels))
     expiry.watch(expiry.of_feedback_tokens(all_partners.feedback_token_files()))
-
-    def missing() -> list[str]:
-        return [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()]
-
-    routes = health.routes(engine, store.SCHEMA, missing, with_metrics=config.metrics_port is None)
-    servers.show(
-        application(engine, all_partners, routes), Starlette(routes=health.routes(engine, store.SCHEMA, missing))
-    )
+    conditions = (monitor.unmet_conditions, consumer.unmet_conditions)
+    routes = partial(health.routes, engine, store.SCHEMA, lambda: [lack for unmet in conditions for lack in unmet()])
+    pages = application(engine, all_partners, routes(with_metrics=config.metrics_port is None))
+    servers.show(pages, Starlette(routes=routes()))
     work = (delivery.run(), relay.run(), watchdog.run(), resubmit.run_resubmitter(receiver.release), servers.run())
     await broker.run(listener, *work, stopped=servers.stopped())
 

@@ -40,12 +40,16 @@ async def measure(tx: Transaction, unfetched_after: float = 604_800.0, give_up_a
     row = (await tx.execute(_WAITING, values)).one()
     for state in ("waiting", "failed", "unfetched"):
         metrics.FEEDBACK.labels(state).set(getattr(row, state))
+    await _set_endpoints(tx)
+    metrics.OLDEST_UNDELIVERED.set(float(row.oldest or 0.0))
+    metrics.DUE.set(row.due)
+    return bool(row.due)
+
+
+async def _set_endpoints(tx: Transaction) -> None:
     metrics.ENDPOINT_FAILING.clear()
     for endpoint in await tx.execute(_FAILING):
         metrics.ENDPOINT_FAILING.labels(endpoint.channel, endpoint.recipient).set(1)
     metrics.PARTNER_UNADDRESSED.clear()
     for partner in await tx.execute(_UNADDRESSED, {"limit": ROW_COUNT_LIMIT}):
         metrics.PARTNER_UNADDRESSED.labels(partner.channel, partner.partner).set(1)
-    metrics.OLDEST_UNDELIVERED.set(float(row.oldest or 0.0))
-    metrics.DUE.set(row.due)
-    return bool(row.due)

@@ -33,11 +33,6 @@ class Endpoint(NamedTuple):
     channel: str
     recipient: str
 
-    @property
-    def name(self) -> str:
-        """Its key in the table."""
-        return f"{self.channel} {self.recipient}"
-
 
 def endpoint_of(conversation: Conversation) -> Endpoint:
     """Return the endpoint to which the feedback of a conversation goes."""
@@ -72,18 +67,13 @@ async def record(tx: Transaction, sightings: Sequence[Sighting]) -> list[Turn]:
 
     An endpoint for which one of these attempts succeeded works.
     """
-    working = sorted({one.endpoint for one in sightings if one.reason is None})
-    failed = [one for one in sightings if one.reason is not None and one.endpoint not in working]
-    return [*await _close(tx, working), *await _count(tx, failed)]
-
-
-async def _close(tx: Transaction, working: Sequence[Endpoint]) -> list[Turn]:
-    if not working:
-        return []
-    result = await tx.execute(_CLOSE, {"names": [one.name for one in working]})
-    return [
-        Turn(Endpoint(row.channel, row.recipient), None, row.seconds) for row in result if row.opened_at is not None
-    ]
+    turns: list[Turn] = []
+    if working := {one.endpoint for one in sightings if one.reason is None}:
+        closed = await tx.execute(_CLOSE, {"names": sorted(f"{one.channel} {one.recipient}" for one in working)})
+        turns = [Turn(Endpoint(row.channel, row.recipient), None, row.seconds) for row in closed if row.opened_at]
+    if failed := [one for one in sightings if one.reason is not None and one.endpoint not in working]:
+        turns += await _count(tx, failed)
+    return turns
 
 
 _CLOSE = text("""
@@ -92,8 +82,6 @@ _CLOSE = text("""
 
 
 async def _count(tx: Transaction, failed: Sequence[Sighting]) -> list[Turn]:
-    if not failed:
-        return []
     endpoints = sorted({one.endpoint for one in failed})
     counted = [_counted([one for one in failed if one.endpoint == endpoint]) for endpoint in endpoints]
     values = {name: [one[name] for one in counted] for name in counted[0]}

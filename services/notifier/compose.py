@@ -325,14 +325,20 @@ def restate(feedback: Feedback, undelivered: Sequence[Feedback], texts: Feedback
     whole = feedback.model_copy(
         update={
             "is_restatement": True,
-            "findings": _latest_findings([*lost, feedback]),
-            "ended_before": _with_lost_reasons(feedback, lost),
-            "practice_todo": _todo_of([feedback, *lost]),
+            **_of_lost(feedback, lost),
             "completed_actions": feedback.all_completed_actions,
             "routing_reasons": feedback.routing_reasons or _last_routing_reasons(feedback, lost),
         }
     )
     return whole.with_text(texts.restated(whole))
+
+
+def _of_lost(feedback: Feedback, lost: Sequence[Feedback]) -> dict[str, Any]:
+    return {
+        "findings": _latest_findings([*lost, feedback]),
+        "ended_before": _with_lost_reasons(feedback, lost),
+        "practice_todo": _todo_of([feedback, *lost]),
+    }
 
 
 def _with_lost_reasons(feedback: Feedback, lost: Iterable[Feedback]) -> tuple[NeedOutcome, ...]:
@@ -613,20 +619,12 @@ def _content(
 
 def _ends(context: ReferralContext, outcome: _Outcome, texts: FeedbackTexts) -> dict[str, tuple[NeedOutcome, ...]]:
     """Return the needs that end with this event, and those that had ended before."""
+    why = {"status": outcome.ended_as, "reason": outcome.reason, "refer_to": outcome.refer_to}
     now = outcome.needs if outcome.ended_as else ()
+    before = (one for one in context.ended_needs if one.service not in now)
     return {
-        "ended": tuple(
-            NeedOutcome(
-                need=texts.service(need), status=outcome.ended_as, reason=outcome.reason, refer_to=outcome.refer_to
-            )
-            for need in now
-            if outcome.ended_as
-        ),
-        "ended_before": tuple(
-            NeedOutcome(need=texts.service(one.service), status=one.status)
-            for one in context.ended_needs
-            if one.service not in now
-        ),
+        "ended": tuple(NeedOutcome.model_validate({"need": texts.service(need), **why}) for need in now),
+        "ended_before": tuple(NeedOutcome(need=texts.service(one.service), status=one.status) for one in before),
     }
 
 

@@ -356,23 +356,17 @@ class GivenUp:
 async def give_up(tx: Transaction, *, seconds: float, limit: int) -> list[GivenUp]:
     """Fail finally up to `limit` feedbacks that have been due for this long and are not being attempted; write their events."""
     result = await tx.execute(_GIVE_UP, {"seconds": seconds, "limit": limit})
-    given_up = [
-        GivenUp(
-            feedback_events.FeedbackIdentity(
-                Conversation(row.person_key, row.reference, row.recipient, row.channel),
-                str(row.feedback_id),
-                row.correlation_id,
-                row.caused_by,
-                row.traceparent,
-            ),
-            row.reason,
-            row.attempts,
-        )
-        for row in result
-    ]
-    at = datetime.now(UTC)
+    given_up, at = [_given_up(row) for row in result], datetime.now(UTC)
     await outbox.add(tx, SCHEMA, [feedback_events.failed(one.identity, at, one.reason) for one in given_up])
     return given_up
+
+
+def _given_up(row: Any) -> GivenUp:
+    of = Conversation(row.person_key, row.reference, row.recipient, row.channel)
+    identity = feedback_events.FeedbackIdentity(
+        of, str(row.feedback_id), row.correlation_id, row.caused_by, row.traceparent
+    )
+    return GivenUp(identity, row.reason, row.attempts)
 
 
 _GIVE_UP = text(f"""
@@ -380,7 +374,7 @@ _GIVE_UP = text(f"""
         select *, resend is null as is_next, coalesce(resend[1], next) as ordinal,
                next + case when resend is null then 1 else 0 end as next_then, nullif(resend[2:], '{{}}') as resend_then
         from notifier.conversation
-        where due_since < now() - make_interval(secs => :seconds) and (lease is null or due_at < now())
+        where due_since < now() - make_interval(secs => :seconds) and due_at is not null and (lease is null or due_at < now())
         order by due_since limit :limit for update skip locked
     ), moved as (
         update notifier.conversation as held

@@ -143,12 +143,17 @@ class TemplateTexts:
             "reasons": "; ".join(reason.text for reason in feedback.routing_reasons),
             "reason": feedback.reason.text if feedback.reason else "",
             "until": long_date(feedback.until) if feedback.until else "",
+            **(self._ends(feedback) if feedback.ended or feedback.ended_before else {}),
+            "needs": ", ".join(need.text for need in feedback.needs),
+            "open_needs": ", ".join(need.text for need in feedback.open_needs),
+        }
+
+    def _ends(self, feedback: Feedback) -> Mapping[str, str]:
+        return {
             "instead": self._instead(feedback, feedback.ended),
             "instead_before": self._instead(feedback, feedback.ended_before),
             "outcomes": self._outcomes((*feedback.ended_before, *feedback.ended)),
             "ended_before": self._outcomes(feedback.ended_before),
-            "needs": ", ".join(need.text for need in feedback.needs),
-            "open_needs": ", ".join(need.text for need in feedback.open_needs),
         }
 
     def _outcomes(self, outcomes: Iterable[NeedOutcome]) -> str:

@@ -60,11 +60,10 @@ async def _serve(config: Settings, engine: AsyncEngine, hubs: Directory, servers
     log.info("router_starting", directory=hubs.version, hubs=len(names))
     backlog_monitor = BacklogMonitor(config, store.SCHEMA, group=GROUP, topics=topics, query=backlog.measure)
     watchdog = Watchdog(backlog_monitor, [relay.loop(), *consumer.loops()], seconds=config.stall_seconds)
-
-    def missing() -> list[str]:
-        return [*backlog_monitor.unmet_conditions(), *consumer.unmet_conditions()]
-
-    pages = Starlette(routes=health.routes(engine, store.SCHEMA, missing))
+    conditions = (backlog_monitor.unmet_conditions, consumer.unmet_conditions)
+    pages = Starlette(
+        routes=health.routes(engine, store.SCHEMA, lambda: [lack for unmet in conditions for lack in unmet()])
+    )
     overdue = OverdueDischarges(engine, seconds=config.overdue_seconds, committed=relay.wake)
     servers.show(pages, pages)
     resubmitter = resubmit.run_resubmitter(batches.release)

@@ -169,18 +169,22 @@ class BacklogMonitor:
         by_topic: Counter[str] = Counter()
         for partition, lag in self.snapshot.lags.items():
             by_topic[partition.topic] += lag.records
-        metrics.OLDEST_UNAPPLIED.clear()
         for topic, records in by_topic.items():
             metrics.LAG.labels(topic).set(records)
-            if not records:
-                metrics.OLDEST_UNAPPLIED.labels(topic).set(0)
-            elif times := [at for partition, at in self._kafka.waiting_since.items() if partition.topic == topic]:
-                metrics.OLDEST_UNAPPLIED.labels(topic).set(max(0.0, time.time() - min(times)))
+        self._set_ages(by_topic)
         gone: Counter[str] = Counter()
         for gap in self.snapshot.gone:
             gone[gap.partition.topic] += gap.records
         for topic in self._topics:
             metrics.RECORDS_GONE.labels(topic).set(gone[topic])
+
+    def _set_ages(self, unread: Mapping[str, int]) -> None:
+        metrics.OLDEST_UNAPPLIED.clear()
+        for topic, records in unread.items():
+            if not records:
+                metrics.OLDEST_UNAPPLIED.labels(topic).set(0)
+            elif times := [at for partition, at in self._kafka.waiting_since.items() if partition.topic == topic]:
+                metrics.OLDEST_UNAPPLIED.labels(topic).set(max(0.0, time.time() - min(times)))
 
     # ---- PostgreSQL
 

@@ -36,17 +36,10 @@ def run(service: str, main: Callable[[Settings], Coroutine[Any, Any, None]], *st
     """
     expected: tuple[type[Exception], ...] = (StartupError, *startup_errors)
     chosen = settings.load(service)
-    apply_limits()
-    logs.configure(service, chosen)
-    metrics.set_build_info(service)
-    for name, similar in settings.unknown():
-        log.warning("unknown_setting", name=name, similar=similar)
     try:
-        if chosen.traces is not None:
-            configure_tracing(service, chosen.traces)
-        _freeze_gc()
-        with contextlib.suppress(Stopped), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_watched(main, chosen))
+        _run(service, main, chosen)
+    except Stopped:
+        pass
     except Stalled:
         raise SystemExit(STALLED) from None
     except expected as error:
@@ -57,6 +50,19 @@ def run(service: str, main: Callable[[Settings], Coroutine[Any, Any, None]], *st
         raise SystemExit(1) from None
     finally:
         tracing.stop()
+
+
+def _run(service: str, main: Callable[[Settings], Coroutine[Any, Any, None]], chosen: Settings) -> None:
+    apply_limits()
+    logs.configure(service, chosen)
+    metrics.set_build_info(service)
+    for name, similar in settings.unknown():
+        log.warning("unknown_setting", name=name, similar=similar)
+    if chosen.traces is not None:
+        configure_tracing(service, chosen.traces)
+    _freeze_gc()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_watched(main, chosen))
 
 
 def configure_tracing(service: str, traces: str) -> None:

@@ -1,4 +1,4 @@
-"""Wait at start until database and Kafka are there, and answer health checks meanwhile.
+"""Wait at start until database and Kafka are there, and answer health checks until then.
 
 What may come by itself, or by `lightbulb migrate`, is waited for. What a person has to change is refused at once: credentials, the
 name of the database, a connection pooler that shares sessions, topics that differ, settings and files.
@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -47,18 +48,22 @@ async def ready(
     """
     pages = WaitingPages(limits.retry_seconds)
     async with HttpServers(chosen, pages, limits, only_health=only_health) as servers:
-        waiting = asyncio.create_task(_until_passed(checks, pages))
-        stopping = asyncio.create_task(servers.stopping.wait())
-        try:
-            await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done():
-                raise Stopped
-            waiting.result()
-        finally:
-            waiting.cancel()
-            stopping.cancel()
-            await asyncio.gather(waiting, stopping, return_exceptions=True)
+        await _until_done(_until_passed(checks, pages), servers.stopping)
         yield servers
+
+
+async def _until_done(work: Coroutine[Any, Any, None], stopping: asyncio.Event) -> None:
+    """Return when the work is done, or raise its error; raise Stopped if the process is to stop before."""
+    working, stop = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({working, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Stopped
+        working.result()
+    finally:
+        working.cancel()
+        stop.cancel()
+        await asyncio.gather(working, stop, return_exceptions=True)
 
 
 class WaitingPages:
@@ -66,7 +71,7 @@ class WaitingPages:
 
     def __init__(self, retry_seconds: int) -> None:
         self.unavailable: list[str] = []
-        self._headers = {"retry-after": str(retry_seconds), "connection": "close"}
+        self._headers = {"retry-after": str(retry_seconds)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._response(scope["path"])(scope, receive, send)

@@ -48,7 +48,8 @@ def _of_lightbulb(words: Sequence[str]) -> Iterator[str]:
             yield from (f"no option {option}" for option in _options(words[at:]) if option not in known)
             return
         if word not in commands:
-            yield f"no command {word}"
+            if word not in [option for one in command.params for option in one.opts]:
+                yield f"no command {word}"
             return
         command = commands[word]
 

@@ -175,10 +175,7 @@ class ServerWatch:
         while not self._stopping.wait(pause):
             pause = min(pause * 2, LONGEST_PAUSE)
             try:
-                with self._starting:
-                    if not self._stopping.is_set():
-                        server.spawn()
-                server.wait_until_ready()
+                self._start(server)
             except (StartFailed, OSError) as problem:
                 if not self._stopping.is_set():
                     self._on_event(ProcessEvent(name, "ended", None, pause, _reason(name, problem)))
@@ -186,6 +183,12 @@ class ServerWatch:
                 self._on_event(ProcessEvent(name, "restarted"))
                 break
         return pause
+
+    def _start(self, server: ServerProcess) -> None:
+        with self._starting:
+            if not self._stopping.is_set():
+                server.spawn()
+        server.wait_until_ready()
 
 
 def _reason(name: str, problem: Exception) -> str:

@@ -249,11 +249,15 @@ def _environment(data: Path, ports: Ports, brokers: int, mutant: str | None) -> 
 
 def _proxies(data: Path, ports: Ports) -> Iterator[Proxy]:
     for service in SERVICES:
-        yield Proxy(f"{service}-postgres", ports.proxies[f"{service}-postgres"], _port_in(data / "postgres/ports.json"))
+        yield Proxy(
+            f"{service}-postgres",
+            ports.proxies[f"{service}-postgres"],
+            _port_in(data / "postgres/ports.json", "PostgreSQL"),
+        )
     for (service, node), listener in ports.listeners.items():
         name = f"{service}-kafka-{node}"
         yield Proxy(name, ports.proxies[name], lambda listener=listener: listener)
-    yield Proxy("mesh", ports.proxies["mesh"], _port_in(data / "mesh/ports.json"))
+    yield Proxy("mesh", ports.proxies["mesh"], _port_in(data / "mesh/ports.json", "MESH"))
     yield Proxy("http", ports.proxies["http"], lambda: _port_of(data, "intake"))
     for ward in WARDS:
         yield Proxy(f"mllp-{ward}", ports.proxies[f"mllp-{ward}"], lambda ward=ward: _port_of(data, "mllp", ward))
@@ -268,8 +272,8 @@ def _port_of(data: Path, *names: str) -> int:
     return int(found.rpartition(":")[2])
 
 
-def _port_in(file: Path) -> Callable[[], int]:
-    return lambda: int(next(iter(json.loads(file.read_text()).values())))
+def _port_in(file: Path, name: str) -> Callable[[], int]:
+    return lambda: int(json.loads(file.read_text())[name])
 
 
 def _add_kafka_listeners(ports: Ports) -> None:
