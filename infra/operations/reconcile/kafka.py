@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
+from aiokafka.protocol.admin import DescribeGroupsRequest, DescribeGroupsRequest_v2
 
 from services.messaging.cloudevents import KafkaRecord
 
@@ -44,6 +46,13 @@ class KeptRecord:
         return next(
             (value.decode("utf-8", "replace") for own, value in self.record.headers if own == name and value), ""
         )
+
+
+class _DescribeGroups(DescribeGroupsRequest):  # type: ignore[misc]  # aiokafka ships no types
+    """The request in version 2: aiokafka 0.14 cannot read the answer to version 3."""
+
+    def build(self, request_struct_class: object) -> object:
+        return DescribeGroupsRequest_v2(self._groups)
 
 
 class KafkaTopics:
@@ -93,9 +102,14 @@ class KafkaTopics:
 
     async def with_members(self, groups: Sequence[str]) -> list[str]:
         """Return those of these consumer groups that have members."""
-        answers = await _despite_a_new_coordinator(lambda: self._admin.describe_consumer_groups(list(groups)))
-        described = [group for answer in answers for group in answer.groups]
-        return sorted(name for _, name, state, *_ in described if state not in ("Empty", "Dead"))
+        states = [await _despite_a_new_coordinator(partial(self._state, group)) for group in groups]
+        return [group for group, state in zip(groups, states, strict=True) if state not in ("Empty", "Dead")]
+
+    async def _state(self, group: str) -> str:
+        node = await self._admin.find_coordinator(group)
+        answer = await self._admin._client.send(node, _DescribeGroups([group]))
+        [(_, _, state, *_)] = answer.groups
+        return str(state)
 
     async def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
         """Set the positions of a group that has no members."""
