@@ -603,7 +603,7 @@ MUTANTS = {
         "operator", "after a restore intake's referrals are rebuilt from their events", restore_without_versions
     ),
     "restore-tells-again": Mutant(
-        "operator", "after a restore no feedback is told that was told before", restore_tells_again
+        "operator", "after a restore no feedback is sent that was sent before", restore_tells_again
     ),
     "skip-locked": Mutant("every", "one relay at a time works on a shard, in order", skip_locked_without_order),
     "moving-cursor": Mutant("intake", "the relay marks published rows, and reads all unmarked rows", moving_cursor),
@@ -625,7 +625,7 @@ MUTANTS = {
     "endpoint-rejects-the-message": Mutant(
         "notifier", "what concerns the endpoint is retried, and fails no feedback", endpoint_rejects_the_message
     ),
-    "no-circuit": Mutant("notifier", "an endpoint that answers nobody gets one attempt at a time", no_circuit),
+    "no-circuit": Mutant("notifier", "an endpoint that fails gets one attempt at a time", no_circuit),
     "mailbox-without-address": Mutant(
         "notifier", "a partner without an address keeps its channel, and its feedback waits", mailbox_without_address
     ),
