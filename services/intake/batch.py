@@ -235,15 +235,10 @@ def _add_event(
     verdict: Verdict,
     delivered: Translated,
 ) -> None:
-    if referral.version == 1:
-        referral.person_key = _person_key(secret, translated, referral)
-    if translated.referral:
-        referral.sender_reference = fold(translated.referral.message.referral_id)
-    if verdict in (Verdict.RECEIVED, Verdict.UPDATED, Verdict.CANCELLED) and not translated.visit:
-        referral.message_id = message.id
-    referral.last_at = message.inbound.received_at
+    _update(secret, message, translated, referral, verdict)
     if translated.is_test:
         return
+    data = _data(translated, referral.reference, referral.version, verdict)
     batch.events.append(
         Event(
             id=identifiers.event_id(referral.reference, referral.version),
@@ -252,12 +247,23 @@ def _add_event(
             person_key=referral.person_key,
             correlation_id=translated.correlation_id or str(message.id),
             causation_id=str(message.id),
-            data=_data(translated, referral.reference, referral.version, verdict).model_copy(
-                update={"intake": _state(delivered, referral)}
-            ),
+            data=data.model_copy(update={"intake": _state(delivered, referral)}),
         )
     )
     batch.documents += [(message, referral.reference, document) for document in translated.documents]
+
+
+def _update(
+    secret: bytes, message: PendingMessage, translated: Translated, referral: StoredReferral, verdict: Verdict
+) -> None:
+    """Note in a referral which message it has last."""
+    if referral.version == 1:
+        referral.person_key = _person_key(secret, translated, referral)
+    if translated.referral:
+        referral.sender_reference = fold(translated.referral.message.referral_id)
+    if verdict in (Verdict.RECEIVED, Verdict.UPDATED, Verdict.CANCELLED) and not translated.visit:
+        referral.message_id = message.id
+    referral.last_at = message.inbound.received_at
 
 
 def _state(message: Translated, referral: StoredReferral) -> IntakeState:
@@ -274,6 +280,7 @@ def _state(message: Translated, referral: StoredReferral) -> IntakeState:
         sent_at=referral.sent_at,
         message_ids=message.message_ids,
         names=tuple(name.key for name in _given_names(message)),
+        sender_reference=referral.sender_reference,
         fields=None if referral.fields is None else base64.b64encode(referral.fields).decode(),
         visit_keys=None if referral.visit_keys is None else tuple(sorted(referral.visit_keys)),
     )
