@@ -560,7 +560,7 @@ def mailbox_without_address() -> None:
     PartnerRecipients.organisation = lambda self, ods: fallen_back(self, by_ods(self, ods))  # type: ignore[method-assign]
 
 
-def part_told_as_whole() -> None:
+def part_as_whole() -> None:
     """Say "completed" when a part of a referral's needs is."""
     from services.notifier import compose
 
@@ -629,8 +629,8 @@ MUTANTS = {
     "mailbox-without-address": Mutant(
         "notifier", "a partner without an address keeps its channel, and its feedback waits", mailbox_without_address
     ),
-    "part-told-as-whole": Mutant(
-        "notifier", "feedback says completed only if no need of the referral is open", part_told_as_whole
+    "part-as-whole": Mutant(
+        "notifier", "feedback says completed only if no need of the referral is open", part_as_whole
     ),
     "unlocked-person": Mutant("router", "a person key is locked before its data are read", unlocked_person),
     "whereabouts-for-every-hub": Mutant(
