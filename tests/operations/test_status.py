@@ -20,7 +20,7 @@ from infra.cli.terminal import console
 from infra.operations import hub_topics, not_applied, status, status_check
 from infra.operations.ends import ends
 from infra.operations.not_applied import HOPS
-from infra.operations.status_check import Limits
+from infra.operations.status_check import Limits, Problem
 from schemas.events import Accept, Event, Transfer
 from schemas.model import Reference
 from schemas.topics import REFERRAL_EVENT, Topic, hub_case
@@ -34,6 +34,7 @@ from services.runtime.expiry import EndUnknown, Expiring
 from tests.builders.events import a_command, a_record, an_event, in_record, received
 from tests.builders.reference_data import DIRECTORY
 from tests.builders.referrals import GP, a_referral
+from tests.end_to_end import commands
 from tests.intake.certificates import Authority
 from tests.messaging.running import publish, value
 from tests.operations.command_line import run
@@ -263,6 +264,7 @@ async def test_feedback_that_does_not_arrive_and_records_that_are_gone_are_probl
     }
     assert value("lightbulb_partner_unaddressed", channel="fhir", partner="gp-c") == 1
     assert value("lightbulb_endpoint_failing", channel="fhir", partner="gp-b") is None
+    assert not any(map(unknown_commands, status_check.problems(position, Limits())))
     with console.capture() as shown:
         console.print(status.table({**position, "ends": []}), width=80)
     assert "- fhir of gp-a for 2 h 0 min, http 302" in " ".join(shown.get().split())
@@ -340,6 +342,12 @@ partners:
     assert ends(deployment)[-1]["unknown"] == "the file cannot be read"
 
 
+def unknown_commands(found: Problem) -> list[str]:
+    """Return what is wrong with the command that a problem leads to."""
+    command = found.do.partition("; else ")[2] or found.do
+    return commands.wrong_in(command) if command.startswith("lightbulb ") else []
+
+
 # ---- what is wrong --------------------------------------------------------------------------------------------------
 
 
@@ -380,7 +388,9 @@ async def test_what_is_wrong_is_one_line_with_what_to_do(migrated: str, engine: 
     for part, name, answer, line in WRONG:
         position = copy.deepcopy(at_rest)
         (position["hubs"]["blaby"] if part == "hubs" else position[part])[name] = answer
-        assert [str(one).startswith(f"{line}: ") for one in status_check.problems(position, Limits())] == [True], line
+        [found] = status_check.problems(position, Limits())
+        assert str(found).startswith(f"{line}: ")
+        assert unknown_commands(found) == []
         if isinstance(answer, int) and name not in ("dead letters", "deleted unread"):
             assert status_check.problems(position, Limits(0, 0, 0, 0, 0, 0)) == [], line
 

@@ -373,7 +373,7 @@ def final_state(e: Evidence) -> State:
             "case": {name: cases[row["case_id"]][name] for name in ("status", "business_status", "holder", "pathway")},
             "with": sorted(named[o["reference"]] for o in e.referrals if o["case_id"] == row["case_id"]),
             "events": e.keys[row["person_key"]],
-            "feedback": feedback[row["reference"]],
+            "feedback": sorted(feedback[row["reference"]]),  # in which order, I5 says
         }
         for row in e.referrals
         if row["reference"] in named and row["reference"] in at_intake and row["case_id"] in cases

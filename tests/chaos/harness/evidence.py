@@ -63,6 +63,13 @@ class Evidence:
     processes: list[Health] = field(default_factory=list)
 
     @property
+    def is_read_again(self) -> bool:
+        """Whether the notifier read case events after later ones of the same person: they had been deleted unread."""
+        return any(
+            fault.name == "records-deleted" and fault.target.startswith("case.event") for fault in self.history.faults
+        )
+
+    @property
     def is_restored(self) -> bool:
         """Whether an older copy of the database was restored: the bytes of messages are not on Kafka, and are lost."""
         return any(fault.name == "restore" and fault.met for fault in self.history.faults)

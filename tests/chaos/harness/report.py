@@ -52,7 +52,7 @@ the services' tables as a black-box oracle: all SQL of the harness is in `tests/
 | I8 | the final state is the same with faults as without (seeds without a race) |
 | I9 | while one key, hub topic, hub or recipient is in trouble and nothing else is, no other input or feedback waits longer than 10 s, and no other topic is paused |
 | I10 | the example client, which reads nothing but the topic of a hub, knows every open referral of its cases that the hub may see, as it stands |
-| I11 | a fault that passes is waited out: no message is refused because the database could not store it, a process says that it is not ready while nothing can be written or records are gone, and one that starts without its servers waits for them; an endpoint that answers nobody is not flooded |
+| I11 | a fault that passes is waited out: no message is refused because the database could not store it, a process says that it is not ready while nothing can be written or records are gone, and one that starts without its servers waits for them; an endpoint that fails is not flooded |
 """  # noqa: E501 - rows of a table
 
 NOT_COVERED = """\
