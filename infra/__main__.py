@@ -1,6 +1,5 @@
 """Run the `lightbulb` command, as the installed script and as `python -m infra`."""
 
-import logging
 import os
 import signal
 
@@ -24,7 +23,9 @@ def _stop_at_once(*_: object) -> None:
 
 def _silence_libraries() -> None:
     """Log nothing: a command prints its result, and its errors in one line. The services have logs of their own."""
-    import structlog  # after the handler of Ctrl-C
+    import logging  # both after the handler of Ctrl-C
+
+    import structlog
 
     logging.basicConfig(handlers=[logging.NullHandler()])
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())

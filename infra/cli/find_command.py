@@ -111,14 +111,8 @@ def _ask_for_number() -> str:
 
 
 def _secret(data: Path) -> bytes:
-    """Return the secret of LIGHTBULB_SECRET_FILE, else that of the installation in `data`. Raise CommandError."""
-    file = Path(settings.from_environment("secret_file") or data / "secret")
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise CommandError(
-            f"{file}: {error.strerror}. Set LIGHTBULB_SECRET_FILE to the secret of the services."
-        ) from None
+    """Return the secret of LIGHTBULB_SECRET_FILE, else that of the installation in `data`. Raises FileRefused."""
+    return settings.read_secret(Path(settings.from_environment("secret_file") or data / "secret"))
 
 
 def _print(found: SearchResult, limit: int, *, as_json: bool) -> None:

@@ -206,8 +206,7 @@ def trace(
     """
     from infra.operations import trace as tracing
 
-    with translate_connection_errors():
-        found = asyncio.run(tracing.path(database_of(data), reference))
+    found = asyncio.run(tracing.path(database_of(data), reference))
     if not found.steps:
         raise CommandError(
             f"Referral {reference} was not found. References look like LB-7K3M-9Q2X-4TDW. `lightbulb find` finds one by the"

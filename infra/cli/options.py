@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from infra.cli.terminal import CommandError, database_of, translate_connection_errors
+from infra.cli.terminal import CommandError, database_of
 from infra.operations.audit_log import Operator
 from infra.operations.corrections import EditRefused
 from infra.operations.queries import NoSuchRow
@@ -66,8 +66,7 @@ async def _with_database(url: str, doing: Callable[[AsyncEngine], Awaitable[T]])
 def run_coroutine(work: Coroutine[Any, Any, T]) -> T:
     """Return the result of `work`. Raise CommandError with its text if it is refused."""
     try:
-        with translate_connection_errors():
-            return asyncio.run(work)
+        return asyncio.run(work)
     except (NoSuchRow, EditRefused, CannotReplay) as error:
         raise CommandError(str(error)) from None
 

@@ -3,22 +3,24 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
 
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.cli.options import AsJson, DryRun, Justification, Who, current_operator, run
-from infra.cli.terminal import DEFAULT_DATA, DIRECTORY, CommandError, Data, console, error_console, kafka_of
+from infra.cli.terminal import (
+    DEFAULT_DATA,
+    CommandError,
+    Data,
+    Directory,
+    console,
+    directory_of,
+    error_console,
+    kafka_of,
+)
 from infra.operations import reconcile as reconciling
 from infra.operations.reconcile import ReconcileSummary
 from infra.operations.reconcile.kafka import Report
-
-Folder = Annotated[
-    Path,
-    typer.Option("--directory", metavar="DIR", envvar="LIGHTBULB_DIRECTORY", help="The current reviewed directory."),
-]
 
 
 def reconcile(
@@ -26,7 +28,7 @@ def reconcile(
     who: Who = None,
     justification: Justification = None,
     as_json: AsJson = False,
-    directory: Folder = DIRECTORY,
+    directory: Directory = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Compare PostgreSQL with what Kafka holds, after either was restored or lost records, and repair what is missing.
@@ -36,11 +38,11 @@ def reconcile(
 
     Example:  lightbulb reconcile --dry-run
     """
-    by, address = current_operator(who, justification), kafka_of(data)
+    by, address, folder = current_operator(who, justification), kafka_of(data), directory_of(data, directory)
 
     async def doing(engine: AsyncEngine) -> ReconcileSummary:
         with _progress(as_json) as report:
-            return await reconciling.run(engine, address, directory, by, dry_run=dry_run, report=report)
+            return await reconciling.run(engine, address, folder, by, dry_run=dry_run, report=report)
 
     try:
         summary = run(data, doing)

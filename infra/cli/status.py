@@ -1,7 +1,6 @@
 """`lightbulb status`: what the hub has done, what waits, and what is wrong."""
 
 import asyncio
-import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -64,12 +63,10 @@ def status(
       lightbulb status --json
       lightbulb status --check --unaccepted 5
     """
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it would say is one of the problems
     if check:
         _check(data, Limits(late, lag, unaccepted, feedback, unread, ends), as_json=as_json)
         return
-    with translate_connection_errors():
-        position = asyncio.run(status_report.position(database_of(data), kafka_of(data), deployment_of(data)))
+    position = asyncio.run(status_report.position(database_of(data), kafka_of(data), deployment_of(data)))
     console.print_json(data=position) if as_json else console.print(status_report.table(position))
 
 

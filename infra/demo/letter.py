@@ -16,7 +16,7 @@ FEEDBACK_TYPE_BY_PHRASE = {
     "accepted": "accepted",
     "has been waiting since": "on-hold",
     "A Housing MOT was done on": "assessed",
-    "Part of the work on your referral .* was completed on": "completed-in-part",
+    "Part of the work on your referral .* was done on": "completed-in-part",
     "Part of your referral .* was returned to you on": "rejected-in-part",
     "Part of the work on your referral .* was cancelled on": "cancelled-in-part",
     "was completed on": "completed",

@@ -15,6 +15,7 @@ from services.reference import directory, fillers, partners, texts, yaml_files
 from services.reference.directory import Catalogue, Directory
 from services.reference.partners import Deployment, Partner, PartnersFile
 from services.reference.yaml_files import ConfigError, ConfigFile, ConfigIssue, Loc
+from services.runtime import settings
 
 
 def find_issues(folder: Path, deployment: Path | None = None) -> list[ConfigIssue]:
@@ -220,15 +221,14 @@ def _desks(files: _Files) -> Iterator[ConfigIssue]:
 
 
 def _deployed(folder: Path, deployment: Path) -> Iterator[ConfigIssue]:
-    """Yield an issue for each channel without an address, and each file that cannot be read."""
+    """Yield an issue for each channel without an address, and each file that cannot be read or is open to other users."""
     file = yaml_files.load(deployment, Deployment)
     for one in partners.unaddressed(partners.load(folder, deployment), mesh=True):
         loc: Loc = ("partners", one.partner, "feedback_url")
         yield file.issue(loc, f"is missing: the channel of {one.partner} is {one.channel}, so its feedback waits")
     for name, access in file.value.partners.items():
-        if (token_file := access.feedback_token_file) is not None:
+        if access.feedback_token_file is not None:
             try:
-                token_file.read_text()
-            except (OSError, UnicodeDecodeError) as error:
-                reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-                yield file.issue(("partners", name, "feedback_token_file"), f"{token_file} cannot be read: {reason}")
+                settings.check_private(access.feedback_token_file, "feedback_token_file")
+            except settings.FileRefused as error:
+                yield file.issue(("partners", name, "feedback_token_file"), str(error).partition(": ")[2])

@@ -110,11 +110,11 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "feedback waiting": _count("from notifier.feedback where state = 'waiting'"),
         "feedback failed": _count("from notifier.feedback where state = 'failed'"),
         "feedback failed lately": _count(
-            "from notifier.feedback where state = 'failed' and composed_at > clock_timestamp() - make_interval(secs => :lately)"
+            "from notifier.feedback where state = 'failed' and composed_at > now() - make_interval(secs => :lately)"
         ),
         "feedback kept to be fetched": _count("from notifier.feedback where state = 'kept'"),
         "feedback not fetched for too long": _count(
-            "from notifier.feedback where state = 'kept' and composed_at < clock_timestamp() - make_interval(secs => :unfetched)"
+            "from notifier.feedback where state = 'kept' and composed_at < now() - make_interval(secs => :unfetched)"
         ),
         "oldest not fetched, seconds": "select extract(epoch from clock_timestamp() - composed_at)::int"
         " from notifier.feedback where state = 'kept' order by composed_at limit 1",

@@ -24,7 +24,7 @@ from schemas.events import (
     ReferralUpdated,
     ReferralUpdateNotApplied,
 )
-from schemas.model import PersonKey, Reference
+from schemas.model import Reference
 from schemas.text import fold
 from services.intake import deduplication, identifiers
 from services.intake.deduplication import AcceptedMessage, FoundReferral, StoredReferral, Verdict
@@ -235,7 +235,10 @@ def _add_event(
     verdict: Verdict,
     delivered: Translated,
 ) -> None:
-    _update(secret, message, translated, referral, verdict)
+    _identify(secret, translated, referral)
+    if verdict in (Verdict.RECEIVED, Verdict.UPDATED, Verdict.CANCELLED) and not translated.visit:
+        referral.message_id = message.id
+    referral.last_at = message.inbound.received_at
     if translated.is_test:
         return
     data = _data(translated, referral.reference, referral.version, verdict)
@@ -251,19 +254,6 @@ def _add_event(
         )
     )
     batch.documents += [(message, referral.reference, document) for document in translated.documents]
-
-
-def _update(
-    secret: bytes, message: PendingMessage, translated: Translated, referral: StoredReferral, verdict: Verdict
-) -> None:
-    """Note in a referral which message it has last."""
-    if referral.version == 1:
-        referral.person_key = _person_key(secret, translated, referral)
-    if translated.referral:
-        referral.sender_reference = fold(translated.referral.message.referral_id)
-    if verdict in (Verdict.RECEIVED, Verdict.UPDATED, Verdict.CANCELLED) and not translated.visit:
-        referral.message_id = message.id
-    referral.last_at = message.inbound.received_at
 
 
 def _state(message: Translated, referral: StoredReferral) -> IntakeState:
@@ -286,10 +276,13 @@ def _state(message: Translated, referral: StoredReferral) -> IntakeState:
     )
 
 
-def _person_key(secret: bytes, translated: Translated, referral: StoredReferral) -> PersonKey:
-    """Return the key of the person. It is fixed at the first version, even if the NHS number changes later."""
-    number = translated.referral.person.nhs_number if translated.referral else None
-    return identifiers.person_key(secret, number, referral.partner, referral.referral_id)
+def _identify(secret: bytes, translated: Translated, referral: StoredReferral) -> None:
+    """Set the sender's own reference, and at the first version the key of the person, even if the NHS number changes later."""
+    if translated.referral:
+        referral.sender_reference = fold(translated.referral.message.referral_id)
+    if referral.version == 1:
+        number = translated.referral.person.nhs_number if translated.referral else None
+        referral.person_key = identifiers.person_key(secret, number, referral.partner, referral.referral_id)
 
 
 def _data(translated: Translated, reference: Reference, version: int, verdict: Verdict) -> ReferralEvent:

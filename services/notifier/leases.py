@@ -374,7 +374,7 @@ _GIVE_UP = text(f"""
         select *, resend is null as is_next, coalesce(resend[1], next) as ordinal,
                next + case when resend is null then 1 else 0 end as next_then, nullif(resend[2:], '{{}}') as resend_then
         from notifier.conversation
-        where due_since < now() - make_interval(secs => :seconds) and (lease is null or due_at < now())
+        where due_since < now() - make_interval(secs => :seconds) and due_at is not null and (lease is null or due_at < now())
         order by due_since limit :limit for update skip locked
     ), moved as (
         update notifier.conversation as held

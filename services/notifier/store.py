@@ -115,24 +115,34 @@ _APPLY_OUTCOMES = text("""
     returning feedback.person_key, feedback.reference, feedback.recipient, feedback.channel""")
 
 _ADVANCE = text("""
+    with rest as materialized (
+        select held.person_key, held.reference, held.recipient, held.channel, waiting.next, waiting.resend
+        from unnest(cast(:keys as text[]), cast(:references as text[]), cast(:recipients as text[]), cast(:channels as text[]))
+             as given (person_key, reference, recipient, channel)
+        join notifier.conversation as held using (person_key, reference, recipient, channel)
+        cross join lateral (
+            select min(ordinal) filter (where ordinal >= held.next) as next,
+                   array_agg(ordinal order by ordinal) filter (where ordinal < held.next) as resend
+            from notifier.feedback as one
+            where one.person_key = held.person_key and one.reference = held.reference and one.recipient = held.recipient
+              and one.channel = held.channel and one.state = 'waiting'
+        ) as waiting
+        order by 1, 2, 3, 4 for update of held
+    )
     update notifier.conversation as held
-    set next = coalesce(waiting.ordinal, held.last + 1), attempts = 0, first_attempt_at = null, reason = null, lease = null,
-        due_at = case when waiting.ordinal is not null then clock_timestamp() end,
-        due_since = case when waiting.ordinal is not null then clock_timestamp() end,
+    set next = coalesce(rest.next, held.last + 1), resend = rest.resend, reason = null, lease = null,
+        attempts = case when rest.next = held.next then held.attempts else 0 end,
+        first_attempt_at = case when rest.next = held.next then held.first_attempt_at end,
+        due_at = case when coalesce(rest.next, rest.resend[1]) is not null then clock_timestamp() end,
+        due_since = case when coalesce(rest.next, rest.resend[1]) is not null then clock_timestamp() end,
         failed_before = exists (
-            select from notifier.feedback as before
-            where before.person_key = held.person_key and before.reference = held.reference and before.recipient = held.recipient
-              and before.channel = held.channel and before.ordinal = coalesce(waiting.ordinal, held.last + 1) - 1
-              and before.state = 'failed')
-    from unnest(cast(:keys as text[]), cast(:references as text[]), cast(:recipients as text[]), cast(:channels as text[]))
-        as given (person_key, reference, recipient, channel)
-    left join lateral (
-        select ordinal from notifier.feedback as next
-        where next.person_key = given.person_key and next.reference = given.reference and next.recipient = given.recipient
-          and next.channel = given.channel and next.state = 'waiting'
-        order by ordinal limit 1) as waiting on true
-    where held.person_key = given.person_key and held.reference = given.reference and held.recipient = given.recipient
-      and held.channel = given.channel""")
+            select from notifier.feedback as earlier
+            where earlier.person_key = held.person_key and earlier.reference = held.reference and earlier.recipient = held.recipient
+              and earlier.channel = held.channel and earlier.ordinal = coalesce(rest.next, held.last + 1) - 1
+              and earlier.state = 'failed')
+    from rest
+    where held.person_key = rest.person_key and held.reference = rest.reference and held.recipient = rest.recipient
+      and held.channel = rest.channel""")
 
 
 def _conversation(feedback: Feedback) -> Conversation:

@@ -192,6 +192,7 @@ class BacklogMonitor:
         """Return the number of unpublished rows by topic, the result of the service's query, and the paused topics."""
         if self._engine is None:
             self._engine = database.connect(self._settings.database, pool=1)
+        await self._engine.dispose()  # a new session, as a new process would have
         async with self._engine.connect() as connection:
             await database.check_writable(connection, self._schema)
             waiting = await self._unpublished(connection)
@@ -201,7 +202,6 @@ class BacklogMonitor:
             due = await self._query(connection) if self._query else False
             if self._group:
                 self._positions = await positions.stored(connection, self._schema, self._topics)
-        await self._engine.dispose()  # the next measurement opens a new session
         return waiting, due, paused
 
     async def _paused(self, connection: Transaction) -> frozenset[str]:

@@ -71,7 +71,7 @@ class WaitingPages:
 
     def __init__(self, retry_seconds: int) -> None:
         self.unavailable: list[str] = []
-        self._headers = {"retry-after": str(retry_seconds), "connection": "close"}
+        self._headers = {"retry-after": str(retry_seconds)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._response(scope["path"])(scope, receive, send)

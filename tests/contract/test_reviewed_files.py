@@ -185,6 +185,7 @@ partners:
 def test_a_deployment_is_checked_against_the_partners(folder: Path, tmp_path: Path) -> None:
     token, file = tmp_path / "token", tmp_path / "deployment.yaml"
     token.write_text("secret")
+    token.chmod(0o600)
     addressed = "".join(f"  {name}: {{feedback_url: 'https://other.example.org/'}}\n" for name in OTHER_ENDPOINTS)
     right = DEPLOYMENT.replace("TOKEN", str(token)) + addressed
 
@@ -197,11 +198,13 @@ def test_a_deployment_is_checked_against_the_partners(folder: Path, tmp_path: Pa
         "2: partners.gp-elder-lane: partners.yaml has no partner gp-elder-lane"
     ]
     assert told(right.replace(str(token), "/no/token")) == [
-        "4: partners.gp-alder-lane.feedback_token_file: /no/token cannot be read: No such file or directory"
+        "4: partners.gp-alder-lane.feedback_token_file: /no/token: No such file or directory"
     ]
     assert told(right.replace("    feedback_url: https://fhir.example.org/\n", "")) == [
         "2: partners.gp-alder-lane.feedback_url: is missing: the channel of gp-alder-lane is fhir, so its feedback waits"
     ]
+    token.chmod(0o644)
+    assert "is open to other users (mode 0644); run `chmod 600" in " ".join(told(right))
     assert told("partners: [") == ["2: file: is not valid YAML: did not find expected node content"]
 
 

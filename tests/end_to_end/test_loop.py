@@ -79,7 +79,9 @@ async def test_trace_and_status_show_the_path_without_personal_data(
         assert any(what in step for step in steps), what
     assert any(step.startswith("completed to gp-alder-lane") for step in steps)
     status = json.loads((await asyncio.to_thread(lightbulb, "status", "--json")).stdout)
+    assert set(status) == {"intake", "router", "notifier", "lag", "hubs", "ends"}
     assert status["router"]["cases"] >= 1
+    assert status["hubs"]["blaby"]["read by group"] is None
     unknown = await asyncio.to_thread(lightbulb, "trace", "LB-0000-0000-0000")
     assert (unknown.returncode, "was not found" in unknown.stderr) == (1, True)
     assert not people_of([message], traced.stdout + str(status))

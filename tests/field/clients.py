@@ -8,6 +8,7 @@ import contextlib
 import json
 import re
 import socket
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 import psutil
+import yaml
 
 from tests.field import kafka
 from tests.field.case import Unplayed
@@ -32,6 +34,7 @@ REFERRALS, CASES = "referral.event", "case.event"
 RECEIVED = "uk.lightbulb.referral.received.v1"
 RESTRICTED = "hospital-housing-bradgate"
 BROOK_STREET_MAILBOX = "X26ABC2"
+SERVICE_ROLES = ("lightbulb_intake", "lightbulb_router", "lightbulb_notifier")
 LISTENERS = (
     "gp-",
     "first-contact",
@@ -366,13 +369,68 @@ class Installation:
         waiting = "select count(*) from {}.dead_letter where reason like 'sqlstate%'"
         return sum(int(self.query(waiting.format(service))) for service in ("router", "notifier"))
 
+    def feedback_states(self, reference: str) -> list[str]:
+        """The states of all feedback on a referral: waiting, accepted, failed."""
+        return list(
+            self.query(
+                "select array_agg(state order by ordinal) from notifier.feedback where reference = $1", reference
+            )
+            or ()
+        )
+
+    def unaddressed(self) -> list[str]:
+        """The partners of which the notifier says that their channel has no address."""
+        return list(self.query("select array_agg(partner) from notifier.unaddressed") or ())
+
+    def give_address(self, partner: str, url: str) -> None:
+        """Write the address of a partner's endpoint into deployment.yaml, and let the notifier start again with it."""
+        file = self.data_folder() / "deployment.yaml"
+        deployment = yaml.safe_load(file.read_text())
+        deployment["partners"][partner]["feedback_url"] = url
+        file.write_text(yaml.safe_dump(deployment))
+        notifier = self._process_at(self.addresses["notifier"])
+        notifier.terminate()
+        notifier.wait(GENEROUS_SECONDS)
+        ready = self.addresses["metrics"]["notifier"].replace("/metrics", "/health/ready")
+
+        def is_ready() -> bool:
+            try:
+                return self.call("GET", ready).status == 200
+            except OSError:
+                return False
+
+        until(is_ready)
+
+    def port_of(self, server: str) -> int:
+        """The port of PostgreSQL or Kafka."""
+        return int(re.findall(r":(\d+)", self.addresses[server])[-1])
+
+    @contextlib.contextmanager
+    def another_router(self, database: int, broker: int, health: int) -> Iterator["subprocess.Popen[bytes]"]:
+        """Another process of the router, with other ports of its servers."""
+        of_the_first = self.router().environ()
+        url = re.sub(r":\d+/", f":{database}/", of_the_first["LIGHTBULB_DATABASE"])
+        settings = {"DATABASE": url, "KAFKA": f"127.0.0.1:{broker}", "METRICS_PORT": str(health)}
+        environment = of_the_first | {f"LIGHTBULB_{name}": value for name, value in settings.items()}
+        router = subprocess.Popen(
+            self.router().cmdline(), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            yield router
+        finally:
+            router.terminate()
+            router.wait(GENEROUS_SECONDS)
+
     def router(self) -> psutil.Process:
         """The router's process: the one that serves its metrics."""
-        port = int(self.addresses["router"].rpartition(":")[2])
+        return self._process_at(self.addresses["router"])
+
+    def _process_at(self, url: str) -> psutil.Process:
+        port = int(url.rpartition(":")[2])
         for one in psutil.net_connections("tcp"):
             if one.laddr and one.laddr.port == port and one.status == psutil.CONN_LISTEN and one.pid:
                 return psutil.Process(one.pid)
-        raise Unplayed("the process of the router was not found")
+        raise Unplayed(f"no process listens at {url}")
 
     def data_folder(self) -> Path:
         """The folder of the installation."""

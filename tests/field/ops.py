@@ -6,6 +6,8 @@ All are destructive: each needs an installation of its own.
 import asyncio
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +16,13 @@ from typing import Any
 
 import asyncpg
 
-from services.runtime.database import SERVICE_ROLES
 from tests.field import kafka
 from tests.field.case import Unplayed, Wrong, case
-from tests.field.clients import REFERRALS, Installation, until
+from tests.field.clients import REFERRALS, SERVICE_ROLES, Installation, until
 from tests.field.exports import BLABY, HINCKLEY
 from tests.field.fresh import nhs_number
-from tests.field.referrals import first_contact_form, letters
+from tests.field.listeners import Door, Endpoint, free_port
+from tests.field.referrals import Person, bars, first_contact_form, letters
 
 WAIT_SECONDS = 60.0
 """How long others may wait: on a machine at rest it is a second."""
@@ -121,7 +123,7 @@ def _heal(hub: Installation) -> None:
 
 
 def _for_every_role(change: str) -> list[str]:
-    return [f"alter role {role} {change}" for role in ("current_user", *SERVICE_ROLES.values())]
+    return [f"alter role {role} {change}" for role in ("current_user", *SERVICE_ROLES)]
 
 
 @case("ops/read-only-stale-sessions-are-replaced", destructive=True)
@@ -187,6 +189,31 @@ async def _flap(dsn: str) -> None:
     await connection.close()
 
 
+TABLES = ("intake.referral", "router.input", "notifier.feedback")
+AWAY_SECONDS = 4.0
+
+
+@case("ops/table-renamed-refuses-nothing", destructive=True)
+def table_renamed_refuses_nothing(addresses: dict[str, Any]) -> None:
+    """A table of each service is away for seconds, as in a restore or a migration: nothing is refused or quarantined."""
+    hub = Installation(addresses)
+    traffic, before = Traffic(hub), hub.quarantined_for_server_faults()
+    with traffic.running():
+        if not until(lambda: traffic.since(0)[202]):
+            raise Unplayed(f"no form was accepted before the fault: {traffic.since(0)}")
+        for table in TABLES:
+            schema, _, name = table.partition(".")
+            _execute(hub, f"alter table {table} rename to {name}_away")
+            time.sleep(AWAY_SECONDS)
+            _execute(hub, f"alter table {schema}.{name}_away rename to {name}")
+    until(lambda: hub.form(*FORM, first_contact_form(letters(10))).status == 202)
+    hub.settle()
+    refused = {status: count for status, count in traffic.since(0).items() if status in (400, 422, 500)}
+    quarantined = hub.quarantined_for_server_faults() - before
+    if refused or quarantined:
+        raise Wrong(f"valid referrals refused {refused}, records quarantined {quarantined}")
+
+
 # ---- records that Kafka no longer has -------------------------------------------------------------------------------
 
 ACCEPTED = 30
@@ -215,3 +242,80 @@ def records_gone_are_decided_or_reported(addresses: dict[str, Any]) -> None:
 
 def _without_feedback(hub: Installation, references: list[str]) -> list[str]:
     return [one for one in references if not hub.feedback_now("first-contact", one)]
+
+
+# ---- servers that come later than the services -----------------------------------------------------------------------
+
+STARTS_SECONDS = 60.0
+
+
+@case("ops/servers-away-at-start-are-waited-for", destructive=True)
+def servers_away_at_start_are_waited_for(addresses: dict[str, Any]) -> None:
+    """A second router starts before its servers can be reached: it lives, is not ready, does not end, and works when they come."""
+    hub = Installation(addresses)
+    database, broker, health = Door(hub.port_of("postgres")), Door(hub.port_of("kafka")), free_port()
+    url = f"http://127.0.0.1:{health}/health"
+    with hub.another_router(database.port, broker.port, health) as router:
+        live = until(lambda: _status(f"{url}/live"), lambda status: status == 200, seconds=STARTS_SECONDS)
+        ready, ended = _status(f"{url}/ready"), router.poll()
+        if (live, ready, ended) != (200, 503, None):
+            raise Wrong(f"live {live}, ready {ready}, exit code {ended} while its servers are away")
+        with database.open(), broker.open():
+            ready = until(lambda: _status(f"{url}/ready"), lambda status: status == 200)
+            if ready != 200:
+                raise Wrong(f"ready {ready} when its servers were there, exit code {router.poll()}")
+
+
+def _status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+# ---- a practice's endpoint -------------------------------------------------------------------------------------------
+
+PRACTICE = "gp-alder-lane"
+UNREACHED_SECONDS = 5.0
+
+
+@case("ops/practice-without-address-is-named-and-waits", destructive=True)
+def practice_without_address_is_named_and_waits(addresses: dict[str, Any]) -> None:
+    """A practice has a FHIR endpoint and no address: its feedback is not taken for delivered, it is named, and goes when there is one."""
+    hub = Installation(addresses)
+    reference = hub.refer(PRACTICE, bars(Person(), PRACTICE))
+    if not until(lambda: hub.feedback_states(reference)):
+        raise Unplayed(f"no feedback about {reference} was composed")
+    states, named = hub.feedback_states(reference), hub.unaddressed()
+    if set(states) != {"waiting"} or PRACTICE not in named:
+        raise Wrong(f"its feedback is {states}, and without an address are {named}")
+    with Endpoint() as endpoint:
+        hub.give_address(PRACTICE, endpoint.url)
+        if not until(lambda: reference in endpoint.taken):
+            raise Wrong(f"feedback about {reference} did not arrive when there was an address")
+
+
+@case("ops/endpoint-redirect-loses-nothing", destructive=True)
+def endpoint_redirect_loses_nothing(addresses: dict[str, Any]) -> None:
+    """A practice's gateway answers 302, then 404, for seconds: all feedback arrives afterwards, once, and none counts as failed."""
+    hub = Installation(addresses)
+    with Endpoint() as endpoint:
+        hub.give_address(PRACTICE, endpoint.url)
+        references = []
+        for status in (302, 404):
+            endpoint.answers = status
+            references += [hub.refer(PRACTICE, bars(Person(), PRACTICE)) for _ in range(3)]
+            if not until(lambda: endpoint.refused >= len(references)):  # noqa: B023 - called in this round
+                raise Unplayed(f"the endpoint was asked {endpoint.refused} times")
+            time.sleep(UNREACHED_SECONDS)
+        failed = [one for one in references if "failed" in hub.feedback_states(one)]
+        endpoint.answers = 200
+        until(lambda: not set(references) - set(endpoint.taken))
+        missing = set(references) - set(endpoint.taken)
+        if failed or missing:
+            raise Wrong(
+                f"of {len(references)} referrals feedback failed for {len(failed)}, and is missing for {len(missing)}"
+            )

@@ -284,13 +284,13 @@ class Processes:
     async def until_ready(self) -> "Processes":
         deadline = time.monotonic() + 30
         wanted = len([process for process in self.started if process.poll() is None])
-        while self.log.read_bytes().count(b'"http_listening"') < wanted or not await self._is_ready():
+        while self.log.read_bytes().count(b'"http_listening"') < wanted or not await self.is_ready():
             if time.monotonic() > deadline or all(process.poll() is not None for process in self.started):
                 raise AssertionError(self.log.read_text())
             await asyncio.sleep(0.05)
         return self
 
-    async def _is_ready(self) -> bool:
+    async def is_ready(self) -> bool:
         try:
             async with aiohttp.ClientSession() as session, session.get(f"{self.url}/health/ready") as response:
                 return response.status == 200

@@ -212,25 +212,28 @@ async def test_a_service_with_another_secret_does_not_start(
     assert "LIGHTBULB_SECRET_FILE" in other.log.read_text()
 
 
-async def test_a_graceful_stop_answers_the_messages_in_flight(
+async def test_a_graceful_stop_answers_the_messages_in_flight_and_says_before_that_it_is_not_ready(
     with_kafka: Installation, engine: AsyncEngine, processes: list[Processes]
 ) -> None:
-    one = Processes(with_kafka, 1)
+    one = Processes(with_kafka, 0)
     processes.append(one)
+    one.start(LIGHTBULB_STOP_DELAY_SECONDS="1.5")
     await one.until_ready()
     async with engine.begin() as holder:
         await holder.exec_driver_sql("lock table intake.message in access exclusive mode")
         sending = [asyncio.create_task(one.bars(a_bars_message())) for _ in range(20)]
         await until_in_hand(engine)
         stopping = asyncio.create_task(asyncio.to_thread(one.stop))
-        await asyncio.sleep(0.3)
+        async with asyncio.timeout(10):
+            while await one.is_ready():
+                await asyncio.sleep(0.05)
+        sending.append(asyncio.create_task(one.bars(a_bars_message())))
+    replies = await asyncio.gather(*sending)
     await stopping
     assert one.started[0].returncode == 0
-    replies = await asyncio.gather(*sending, return_exceptions=True)
-    answered = [reply for reply in replies if not isinstance(reply, BaseException)]
-    assert 200 in {reply.status for reply in answered} <= {200, 503}
+    assert 200 in {reply.status for reply in replies} <= {200, 503}
     kept = await rows(engine, "select 1 from intake.message where verdict = 'received'")
-    assert len(kept) >= sum(reply.status == 200 for reply in answered)
+    assert len(kept) >= sum(reply.status == 200 for reply in replies)
 
 
 CANARIES = ("Verdigris", "9990000018", "9990000019", "0116 496 7777", "Malachite")

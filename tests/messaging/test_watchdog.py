@@ -132,7 +132,7 @@ async def test_a_consumer_that_is_stuck_on_its_batch_is_stopped(
     await publish(settings.kafka, topic, [b"1"])
     async with watched(settings, topic, never) as watching:
         with pytest.raises(Stalled, match="consumer"):
-            await asyncio.wait_for(watching, 20)
+            await asyncio.wait_for(watching, 60)
 
 
 async def test_a_consumer_that_no_longer_fetches_is_stopped(
@@ -154,10 +154,10 @@ async def test_a_consumer_that_no_longer_fetches_is_stopped(
     async with watched(settings, topic, receive) as watching:
         await seen.until(1)
         monkeypatch.setattr("aiokafka.AIOKafkaConsumer.getmany", fetches_nothing)
-        await asyncio.wait_for(broken.wait(), 20)  # a fetch that began before would bring the next record
+        await asyncio.wait_for(broken.wait(), 60)  # a fetch that began before would bring the next record
         await publish(settings.kafka, topic, [b"2"])
         with pytest.raises(Stalled, match="consumer"):
-            await asyncio.wait_for(watching, 20)
+            await asyncio.wait_for(watching, 60)
 
 
 async def test_a_slow_consumer_is_not_stopped(
@@ -233,7 +233,7 @@ async def test_a_relay_that_is_stuck_is_stopped(
     monkeypatch.setattr(outbox, "LAST_SECONDS", 0.1)
     async with running(relay):
         with pytest.raises(Stalled, match="relay"):
-            await asyncio.wait_for(dog.run(), 20)
+            await asyncio.wait_for(dog.run(), 60)
 
 
 async def test_a_relay_whose_topic_is_missing_is_not_stopped(settings: Settings, engine: AsyncEngine) -> None:

@@ -7,15 +7,18 @@ from uuid import uuid4
 
 import pytest
 from aiohttp import web
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from services.notifier import backlog, channels, circuits, leases
+from services.notifier import backlog, channels, circuits, leases, store
 from services.notifier.channels import Retry
 from services.notifier.channels.mesh import MeshUnset
 from services.notifier.circuits import ALL, OPENS_AFTER, Endpoint, Sighting
 from services.reference import partners
+from services.runtime import database
 from tests.notifier.builders import GP, GP_MESH, a_life, by_gp, the_partners, the_recipients
 from tests.notifier.gp_system import Answer, GpSystem
 from tests.notifier.running import Notifier, a_notifier, rows, until_rows
@@ -191,6 +194,58 @@ async def test_a_retry_for_a_reason_of_one_feedback_opens_no_circuit(engine: Asy
     assert await rows(engine, "select * from notifier.endpoint") == []
 
 
+STEPS = st.lists(
+    st.one_of(st.lists(st.integers(0, 3), min_size=1, max_size=4), st.sampled_from(["works", "trial due", "lease"])),
+    max_size=25,
+)
+"""The referrals of failures that are stored together; a success; the next trial is due; three processes lease at the same time."""
+
+
+def test_a_circuit_opens_and_closes_once_each_and_lets_one_attempt_at_a_time_through(database_url: str) -> None:
+    with asyncio.Runner() as runner:
+        engine = database.connect(database_url)
+
+        @given(STEPS)
+        @settings(max_examples=25, deadline=None)
+        def every(steps: list[list[int] | str]) -> None:
+            runner.run(_follow(engine, steps))
+
+        runner.run(_compose(engine))
+        every()
+        runner.run(engine.dispose())
+
+
+async def _compose(engine: AsyncEngine) -> None:
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await composed(notifier, *range(4))
+
+
+async def _follow(engine: AsyncEngine, steps: list[list[int] | str]) -> None:
+    """Follow an endpoint over these steps, with its number of failures in a row as the only model."""
+    failures, may_try = 0, True
+    await run(engine, "delete from notifier.endpoint")
+    for step in steps:
+        was_open = failures >= OPENS_AFTER
+        if isinstance(step, list):
+            failures += len(step)
+            turns = await seen(engine, *(failure(number, is_trial=was_open) for number in step))
+            assert len(turns) == (failures >= OPENS_AFTER and not was_open)
+            may_try = True  # at most: a pause may hold it
+        elif step == "works":
+            turns = await seen(engine, Sighting(ENDPOINT, "LB-0000", is_trial=was_open))
+            assert [turn.reason for turn in turns] == [None] * was_open
+            failures = 0
+        elif step == "trial due":
+            await run(engine, TRIAL_DUE)
+            may_try = True
+        else:
+            await run(engine, "update notifier.conversation set due_at = now() - interval '1 second', lease = null")
+            leased = await asyncio.gather(*(acquired(engine) for _ in range(3)))
+            assert sum(map(len, leased)) <= (int(may_try) if was_open else 4)
+            assert was_open or sum(map(len, leased)) == 4
+            may_try = may_try and not was_open
+
+
 # ---- giving up ------------------------------------------------------------------------------------------------------
 
 
@@ -279,3 +334,20 @@ async def test_feedback_waits_for_an_address_and_for_settings_and_is_never_kept_
 async def unaddressed(engine: AsyncEngine, known: partners.Partners, *, mesh: bool) -> None:
     async with engine.begin() as tx:
         await circuits.replace_unaddressed(tx, partners.unaddressed(known, mesh=mesh))
+
+
+async def test_feedback_that_was_told_before_a_restore_is_passed_over_and_the_next_goes_on(
+    engine: AsyncEngine, gp: GpSystem
+) -> None:
+    async with a_notifier(engine, the_recipients({GP: gp.url}), delivering=False) as notifier:
+        await notifier.receive(*a_life(by_gp(reference="LB-0001"), "life"))
+        [first, _] = await rows(engine, "select person_key, feedback_id from notifier.feedback order by ordinal")
+        async with engine.begin() as tx:
+            told = "insert into notifier.known_outcome select person_key, feedback_id, 'accepted', null, now() from notifier.feedback"
+            await tx.execute(text(f"{told} where ordinal = 1"))
+            assert await store.apply_known_outcomes(tx, [(first.person_key, str(first.feedback_id))]) == 1
+        notifier.start()
+        await until_rows(engine, ACCEPTED, 2)
+    assert gp.told == ["completed"]
+    [conversation] = await rows(engine, "select next, due_at, due_since, resend from notifier.conversation")
+    assert tuple(conversation) == (3, None, None, None)

@@ -1,6 +1,7 @@
 """`lightbulb status`: what it finds in PostgreSQL, on Kafka and in files, and what of it is wrong."""
 
 import base64
+import copy
 import json
 import time
 import uuid
@@ -19,12 +20,13 @@ from infra.cli.terminal import console
 from infra.operations import hub_topics, not_applied, status, status_check
 from infra.operations.ends import ends
 from infra.operations.not_applied import HOPS
-from infra.operations.status_check import Limits
+from infra.operations.status_check import Limits, Problem
 from schemas.events import Accept, Event, Transfer
 from schemas.model import Reference
 from schemas.topics import REFERRAL_EVENT, Topic, hub_case
 from services.messaging import broker, outbox
 from services.messaging.outbox import OutboxMessage
+from services.notifier import backlog as notifier_backlog
 from services.router import backlog
 from services.router.consumer import Batches
 from services.runtime import database as databases
@@ -32,8 +34,9 @@ from services.runtime.expiry import EndUnknown, Expiring
 from tests.builders.events import a_command, a_record, an_event, in_record, received
 from tests.builders.reference_data import DIRECTORY
 from tests.builders.referrals import GP, a_referral
+from tests.end_to_end import commands
 from tests.intake.certificates import Authority
-from tests.messaging.running import publish
+from tests.messaging.running import publish, value
 from tests.operations.command_line import run
 from tests.router.conftest import emptied
 from tests.router.stored import apply, case_id, rows
@@ -169,6 +172,11 @@ async def test_a_case_counts_as_not_accepted_since_its_hub_has_it(engine: AsyncE
         ("blaby", 1, 3),
         ("melton", 1, 1),
     ]
+    await router(0).receive([a_command("melton", Accept, case, expected_version=1)])
+    async with engine.connect() as tx:
+        assert not await backlog.measure(tx)
+    ages = {hub: value("lightbulb_case_requested_oldest_age_seconds", hub=hub) for hub in ("blaby", "melton")}
+    assert ages == {"blaby": pytest.approx(3 * 86_400, abs=600), "melton": None}
 
 
 # ---- hubs that do not read ------------------------------------------------------------------------------------------
@@ -247,6 +255,16 @@ async def test_feedback_that_does_not_arrive_and_records_that_are_gone_are_probl
         "notifier: the fhir endpoint of gp-a fails for 2 h 0 min (http 302): see docs/operate.md, Feedback and MESH",
         "notifier: gp-c has no fhir address (no-address): add feedback_url to deployment.yaml",
     ]
+    async with engine.connect() as tx:
+        await notifier_backlog.measure(tx)
+    assert {state: value("lightbulb_feedback", state=state) for state in ("waiting", "failed", "unfetched")} == {
+        "waiting": 1,
+        "failed": 1,
+        "unfetched": 1,
+    }
+    assert value("lightbulb_partner_unaddressed", channel="fhir", partner="gp-c") == 1
+    assert value("lightbulb_endpoint_failing", channel="fhir", partner="gp-b") is None
+    assert not any(map(unknown_commands, status_check.problems(position, Limits())))
     with console.capture() as shown:
         console.print(status.table({**position, "ends": []}), width=80)
     assert "- fhir of gp-a for 2 h 0 min, http 302" in " ".join(shown.get().split())
@@ -324,6 +342,12 @@ partners:
     assert ends(deployment)[-1]["unknown"] == "the file cannot be read"
 
 
+def unknown_commands(found: Problem) -> list[str]:
+    """Return what is wrong with the command that a problem leads to."""
+    command = found.do.partition("; else ")[2] or found.do
+    return commands.wrong_in(command) if command.startswith("lightbulb ") else []
+
+
 # ---- what is wrong --------------------------------------------------------------------------------------------------
 
 
@@ -355,20 +379,20 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("part", "name", "answer", "line"), WRONG, ids=[f"{part} {name}" for part, name, *_ in WRONG])
-async def test_what_is_wrong_is_one_line_with_what_to_do(
-    part: str, name: str, answer: Any, line: str, migrated: str, engine: AsyncEngine
-) -> None:
-    position = status.assembled(await status.in_postgresql(migrated), {})
-    position["hubs"] = {"blaby": {"unread": 7, "read by group": None, "oldest case not accepted, case": "a-case"}}
-    position["intake"] |= {f"{UNDECIDED}, reference": "LB-X", f"{UNDECIDED}, where": "published"}
-    position["router"] |= {f"{LACKING}, case_id": "a-case", f"{LACKING}, where": "published"}
-    assert status_check.problems(position, Limits()) == []
-    (position["hubs"]["blaby"] if part == "hubs" else position[part])[name] = answer
-    [found] = status_check.problems(position, Limits())
-    assert str(found).startswith(f"{line}: ")
-    if isinstance(answer, int) and name not in ("dead letters", "deleted unread"):
-        assert status_check.problems(position, Limits(0, 0, 0, 0, 0, 0)) == []
+async def test_what_is_wrong_is_one_line_with_what_to_do(migrated: str, engine: AsyncEngine) -> None:
+    at_rest = status.assembled(await status.in_postgresql(migrated), {})
+    at_rest["hubs"] = {"blaby": {"unread": 7, "read by group": None, "oldest case not accepted, case": "a-case"}}
+    at_rest["intake"] |= {f"{UNDECIDED}, reference": "LB-X", f"{UNDECIDED}, where": "published"}
+    at_rest["router"] |= {f"{LACKING}, case_id": "a-case", f"{LACKING}, where": "published"}
+    assert status_check.problems(at_rest, Limits()) == []
+    for part, name, answer, line in WRONG:
+        position = copy.deepcopy(at_rest)
+        (position["hubs"]["blaby"] if part == "hubs" else position[part])[name] = answer
+        [found] = status_check.problems(position, Limits())
+        assert str(found).startswith(f"{line}: ")
+        assert unknown_commands(found) == []
+        if isinstance(answer, int) and name not in ("dead letters", "deleted unread"):
+            assert status_check.problems(position, Limits(0, 0, 0, 0, 0, 0)) == [], line
 
 
 def test_check_prints_servers_that_do_not_answer_and_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,8 +104,8 @@ def test_a_letter_about_a_part_names_what_is_open_and_one_about_the_whole_what_e
     story = begun(hold=True)
     [part] = end(story, Complete, NEEDS[:1])
     page = letter.page(part, WORDS.sender_details)
-    assert f"Part of the work on your referral {GP} was completed on 23 November 2026; the rest is still open." in page
-    assert "Completed: Minor adaptations and equipment." in page
+    assert f"Part of the work on your referral {GP} was done on 23 November 2026; the rest is still open." in page
+    assert "Done: Minor adaptations and equipment." in page
     assert "Still open: Benefits and income, Warm homes for people with breathing problems (waiting)." in page
 
     end(story, Cancel, NEEDS[1:2])

@@ -205,6 +205,12 @@ async def unpublished_of(probe: Probe, person_key: str) -> int:
     return int(row["rows"])
 
 
+async def referral_count(probe: Probe) -> int:
+    """Count the router's referrals."""
+    [row] = await probe.fetch("select count(*) as rows from router.referral")
+    return int(row["rows"])
+
+
 # ---- notifier ---------------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +254,15 @@ async def due(probe: Probe, recipient: str) -> int:
         "select count(*) as rows from notifier.conversation where due_at is not null and recipient = $1", recipient
     )
     return int(row["rows"])
+
+
+async def composed(probe: Probe, recipient: str) -> tuple[int, int]:
+    """Count the feedback for a recipient that waits to be delivered, and that which does not."""
+    [row] = await probe.fetch(
+        "select count(*) filter (where state = 'waiting') as waiting, count(*) as rows from notifier.feedback where recipient = $1",
+        recipient,
+    )
+    return int(row["waiting"]), int(row["rows"] - row["waiting"])
 
 
 async def is_done(probe: Probe, old: Backlog) -> bool:

@@ -54,11 +54,25 @@ class Evidence:
     flooding: list[Entry] = field(default_factory=list)
     received_feedback: list[ReceivedFeedback] = field(default_factory=list)
     misdirected: int = 0
+    told_again: int = 0
+    """Feedback that the practice's endpoint was sent again after an older copy of the database was restored."""
     unauthorised: int = 0
     unpublished: int = 0
     lag: int = 0
     open_transactions: int = 0
     processes: list[Health] = field(default_factory=list)
+
+    @property
+    def is_read_again(self) -> bool:
+        """Whether the notifier read case events after later ones of the same person: they had been deleted unread."""
+        return any(
+            fault.name == "records-deleted" and fault.target.startswith("case.event") for fault in self.history.faults
+        )
+
+    @property
+    def is_restored(self) -> bool:
+        """Whether an older copy of the database was restored: the bytes of messages are not on Kafka, and are lost."""
+        return any(fault.name == "restore" and fault.met for fault in self.history.faults)
 
 
 async def collect(run: PlanRun) -> Evidence:
@@ -82,7 +96,8 @@ async def _rows(cluster: Cluster, found: Evidence) -> None:
         sorted({one.mark for one in sent if not one.path}),
     )
     found.messages = [_with_name(row, sent) for row in rows]
-    references = sorted({row["reference"] for row in found.messages if row["reference"]})
+    answered = {answer.reference for answer in found.history.answers if answer.is_acknowledged}
+    references = sorted({one for one in {row["reference"] for row in found.messages} | answered if one})
     found.intake = await db_probe.referrals_at_intake(probe, references)
     keys = sorted({row["person_key"] for row in found.intake})
     found.referrals = await db_probe.referrals(probe, keys)
@@ -124,6 +139,8 @@ async def _sinks(cluster: Cluster, found: Evidence) -> None:
     ours = {row["reference"] for row in found.intake}
     found.received_feedback = [one for one in cluster.endpoint.received_feedback if one.reference in ours]
     found.misdirected, found.unauthorised = cluster.endpoint.misdirected, cluster.endpoint.unauthorised
+    if found.is_restored:
+        found.told_again = cluster.endpoint.repeats - found.history.repeats_before_restore
     mesh = cluster.addresses["mesh"]
     box = await asyncio.to_thread(mesh_messages, mesh["url"], "X26ABC2", mesh["password"], mesh["shared_key"])
     found.received_feedback += [one for one in box if one.reference in ours or not one.reference]

@@ -10,7 +10,15 @@ from tests.chaos.harness.history import History, InjectedFault
 from tests.chaos.harness.injection import Injection
 from tests.chaos.harness.load import Load
 from tests.chaos.harness.load_faults import Flood, HotKey, MalformedCommands, RefusingTopic, SlowRecipient
-from tests.chaos.harness.passing_faults import Flapping, ReadOnly, RecordsDeleted, ServersAwayAtStart, TableRenamed
+from tests.chaos.harness.passing_faults import (
+    AddressMissing,
+    Flapping,
+    ReadOnly,
+    RecordsDeleted,
+    ServersAwayAtStart,
+    TableRenamed,
+)
+from tests.chaos.harness.restore import Restore
 from tests.chaos.harness.schedule import PlannedFault
 from tests.chaos.harness.server_faults import (
     BrokerKilled,
@@ -113,4 +121,6 @@ FAULTS: Mapping[str, type[Injection]] = {
     "servers-away-at-start": ServersAwayAtStart,
     "endpoint-redirects": EndpointFault,
     "endpoint-not-found": EndpointFault,
+    "address-missing": AddressMissing,
+    "restore": Restore,
 }

@@ -39,7 +39,10 @@ def feedback_is_delivered(e: Evidence) -> Iterator[str]:
     """Check that all required feedback was composed once, in order, and was delivered to the right recipient only."""
     yield from _composed_as_required(e)
     yield from _arrived_as_composed(e)
+    yield from _on_its_channel(e)
     yield from stays_are_not_disclosed(e)
+    if e.told_again:
+        yield f"{e.told_again} feedbacks were told again after a restore"
     if e.misdirected:
         yield f"{e.misdirected} feedbacks went to an address that a message named"
     if e.unauthorised:
@@ -54,8 +57,9 @@ def _composed_as_required(e: Evidence) -> Iterator[str]:
     composed: dict[tuple[str, str], list[str]] = defaultdict(list)
     for row in e.feedback:
         composed[row["reference"], row["recipient"]].append(row["feedback_type"])
+    in_order = (lambda types: sorted(types)) if e.is_read_again else list  # what was deleted is published later
     for pair in sorted(required.keys() | composed.keys()):
-        if required[pair] != composed[pair]:
+        if in_order(required[pair]) != in_order(composed[pair]):
             yield f"{pair[1]} requires feedback about {pair[0]} {required[pair]}, but {composed[pair]} was composed"
 
 
@@ -148,6 +152,15 @@ def _arrived_as_composed(e: Evidence) -> Iterator[str]:
         if arrivals[pair] != wanted[pair]:
             yield f"{pair[1]} got of {pair[0]} {len(arrivals[pair])} feedbacks, or not in order; {len(wanted[pair])} were composed"
     yield from _failed_as_wanted(e, failed)
+
+
+def _on_its_channel(e: Evidence) -> Iterator[str]:
+    """Check that nobody's channel was replaced by another, also while it has no address."""
+    channels = {partner["id"]: partner.get("feedback", {}).get("channel") for partner in e.partners}
+    for row in e.feedback:
+        channel = channels.get(row["recipient"])
+        if channel and row.get("channel", channel) != channel:
+            yield f"feedback {row['id']} to {row['recipient']} went by {row['channel']} instead of {channel}"
 
 
 def _failed_as_wanted(e: Evidence, failed: Counter[str]) -> Iterator[str]:

@@ -113,6 +113,8 @@ class History:
     """A fault during which a service can do nothing, or does not know everything, and a process that said it was ready (I11)."""
     ended_by_themselves: list[str] = field(default_factory=list)
     """Processes that ended while they had to wait for their servers (I11)."""
+    repeats_before_restore: int = 0
+    """How often the practice's endpoint had been sent feedback again when an older copy of the database was restored."""
     notes: list[str] = field(default_factory=list)
     attempts: int = 0
     unanswered: int = 0

@@ -23,7 +23,7 @@ from infra.partner_simulators.hub import (
 SCRIPT = [ScriptStep(word) for word in FULL.split(",")]
 TRIAGE = [ScriptStep("assign", "charnwood"), *SCRIPT]
 AS_THEY_ARE = {"book", "report-death"}
-"""Variants of a command that name its step; all others but `next` send accept."""
+"""Variants of a command that name its step; `part` sends complete, all others but `next` accept."""
 
 
 class Hubs:
@@ -87,7 +87,7 @@ class Hubs:
         case = self.holding(reference)
         if case is None:
             return None
-        step: ScriptStep | None = ScriptStep(how if how in AS_THEY_ARE else "accept")
+        step: ScriptStep | None = ScriptStep({"part": "complete"}.get(how, how if how in AS_THEY_ARE else "accept"))
         if how == "next":
             step = next_step(case, TRIAGE if case.hub == "triage" else SCRIPT)
         if step is None:
@@ -105,6 +105,8 @@ class Hubs:
                 return replace(case, hub=self._another(case)), OutgoingCommand(
                     f"{send.id}-elsewhere", send.name, send.data
                 )
+            case "part":
+                return case, self._part(case, send)
             case "accept-twice":
                 return case, OutgoingCommand(f"{send.id}-twice", send.name, send.data)
             case _:
@@ -112,6 +114,12 @@ class Hubs:
                     case.ending.update(case.open_needs())
                 self._last[reference] = case, send
                 return case, send
+
+    def _part(self, case: SimulatedCase, send: OutgoingCommand) -> OutgoingCommand:
+        """Complete one need alone."""
+        ended = [{"reference": one["reference"], "needs": one["needs"][:1]} for one in send.data["ended"][:1]]
+        case.ending.update((one["reference"], need) for one in ended for need in one["needs"])
+        return OutgoingCommand(f"{send.id}-part", send.name, send.data | {"ended": ended})
 
     def _another(self, case: SimulatedCase) -> str:
         """Return a hub that has never received the case."""

@@ -15,7 +15,7 @@ from tests.chaos.harness.said import INTERPRETER, NEED_CODES, changes_of, is_par
 from tests.chaos.harness.workload import council
 
 NEEDS = (
-    {"minor-adaptations": "grab rails by the back door"},
+    {"minor-adaptations": "grab rails by the back door", "home-safety": "rugs"},
     {"home-safety": "rugs"},
     {"affordable-warmth": "cold"},
     {"income-maximisation": "attendance allowance"},

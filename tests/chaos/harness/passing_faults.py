@@ -1,4 +1,4 @@
-"""Faults that pass: a database that takes no writes, a table that is away, records that are gone, and servers that come late.
+"""Faults that pass: no writes, a table or an address that is away, records that are gone, and servers that come late.
 
 None of them may be held against a record or a message, and a service that can do nothing must say so (I11).
 """
@@ -10,15 +10,17 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
+import yaml
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from tests.chaos.harness import db_probe, quiescence
-from tests.chaos.harness.cluster import Cluster
+from tests.chaos.harness.cluster import SERVICES, Cluster
 from tests.chaos.harness.history import History
 from tests.chaos.harness.injection import Injection
-from tests.chaos.harness.service_faults import send
+from tests.chaos.harness.service_faults import RollingRestart, send
 
 SAYS_SO_SECONDS = 30.0
 """How long a service may take to say that records are gone, or that it waits for its servers."""
@@ -189,6 +191,42 @@ async def _within(
     return True
 
 
+class AddressMissing(Injection):
+    """Restart the notifiers with a deployment.yaml that has no address for the practice's endpoint, and later with the right one."""
+
+    what_it_met = "feedbacks that waited for an address"
+    ROWS = 8
+    PARTNER = "gp-alder-lane"
+
+    def target(self, cluster: Cluster) -> str:
+        return f"the address of {self.PARTNER}"
+
+    async def begin(self, cluster: Cluster, history: History) -> None:
+        self._file = cluster.data / "deployment.yaml"
+        self._whole = self._file.read_text()
+        deployment = yaml.safe_load(self._whole)
+        for setting in ("feedback_url", "feedback_token_file"):
+            del deployment["partners"][self.PARTNER][setting]
+        await self._restart(cluster, history, yaml.safe_dump(deployment))
+        before = sum(await db_probe.composed(cluster.probe, self.PARTNER))
+        await self.load.send_bars(self.PARTNER, "C82991", self.ROWS, self.planned.name, self.planned.aim)
+
+        async def is_composed() -> bool:
+            return sum(await db_probe.composed(cluster.probe, self.PARTNER)) >= before + self.ROWS
+
+        await self.load.until(is_composed, f"feedback to {self.PARTNER}, which has no address")
+
+    async def end(self, cluster: Cluster, history: History) -> None:
+        self.met, _ = await db_probe.composed(cluster.probe, self.PARTNER)
+        await self._restart(cluster, history, self._whole)
+
+    async def _restart(self, cluster: Cluster, history: History, deployment: str) -> None:
+        self._file.write_text(deployment)
+        restart = RollingRestart(replace(self.planned, aim=SERVICES.index("notifier")), self.load)
+        await restart.begin(cluster, history)
+        await restart.end(cluster, history)
+
+
 # ---- records that are gone ---------------------------------------------------------------------------------------------
 
 
@@ -256,12 +294,13 @@ async def _is_not_ready(cluster: Cluster, name: str) -> bool:
 async def operate(cluster: Cluster, history: History, *words: str) -> None:
     """Run a command of the operator's; note (I7) if it fails."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "infra.cli.main", *words,
+        sys.executable, "-m", "infra", *words,
         env=cluster.running.environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     said, _ = await process.communicate()
+    open("/tmp/chaos-said.txt", "ab").write(said)  # noqa
     if process.returncode:
         last = said.decode(errors="replace").strip().splitlines()[-1:]
         history.notes.append(f"no effect seen of lightbulb {words[0]}: exit code {process.returncode}, {last}")

@@ -39,7 +39,7 @@ MessageKind = Literal[
 `stranger`: an update that names another person (FHIR: refused; HL7 v2: acknowledged, not applied). HL7 v2 only: `adt`, a transfer of the
 referral's stay; `adt-stranger`, one of somebody who was never referred."""
 
-CommandVariant = Literal["next", "again", "ahead", "wrong-hub", "accept-twice", "hold", "book", "report-death"]
+CommandVariant = Literal["next", "again", "ahead", "wrong-hub", "accept-twice", "part", "hold", "book", "report-death"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class SendMessage:
 class InjectCommand:
     """Inject a command of the hub that holds the referral's case.
 
-    `next` is the next valid step; `book` and `report-death` are sent as they are; the others are invalid or repeated.
+    `next` is the next valid step, and `part` completes one need alone; `book` and `report-death` are sent as they are; the others are
+    invalid or repeated.
     """
 
     referral: int
@@ -291,7 +292,8 @@ def _more(
 
 
 def _commands(random: Random, at: int) -> Iterator[SendMessage | InjectCommand]:
-    for _ in range(random.choice((0, 2, 4, 6, 7))):
+    for done in range(random.choice((0, 2, 4, 6, 7))):
         yield InjectCommand(at, "next")
         if random.random() < 0.3:
-            yield InjectCommand(at, random.choice(("again", "ahead", "wrong-hub", "accept-twice")))
+            how: CommandVariant = random.choice(("again", "ahead", "wrong-hub", "accept-twice"))
+            yield InjectCommand(at, "part" if how == "again" and done > 1 else how)

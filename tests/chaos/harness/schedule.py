@@ -83,6 +83,8 @@ CATALOGUE: dict[str, FaultKind] = {
     "servers-away-at-start": FaultKind(4.0, 7.0, overlaps=False),
     "endpoint-redirects": FaultKind(4.0, 8.0, "fhir", weight=2),
     "endpoint-not-found": FaultKind(4.0, 8.0, "fhir", weight=2),
+    "address-missing": FaultKind(3.0, 5.0, overlaps=False),
+    "restore": FaultKind(4.0, 7.0, overlaps=False),
 }
 
 
@@ -139,6 +141,7 @@ AFFECTED_REFERRALS: "Mapping[str, Callable[[Referral], bool]]" = {
     "mesh": lambda one: one.practice == "C82992",
     "fhir": lambda one: one.practice == "C82991",
     "recipient-slow": lambda one: one.practice not in ("", "C82991"),
+    "address-missing": lambda one: one.practice == "C82991",
 }
 """The referrals that a fault of this name or group affects."""
 

@@ -255,6 +255,8 @@ class EndpointFault(Injection):
         cluster.endpoint.faulty_answers = 0
         mood: Any = self.planned.name.removeprefix("endpoint-")
         cluster.endpoint.behaviour = mood
+        if self.planned.rows:
+            await self.load.send_bars("gp-alder-lane", "C82991", self.planned.rows, self.planned.name)
 
     async def end(self, cluster: Cluster, history: History) -> None:
         cluster.endpoint.behaviour = "well"

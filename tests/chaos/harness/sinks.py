@@ -40,6 +40,8 @@ class Endpoint:
     """Feedback at an address that only a message contains."""
     unauthorised: int = 0
     faulty_answers: int = 0
+    repeats: int = 0
+    """Requests with feedback that it had accepted before."""
     refuses: set[str] = field(default_factory=set)
     """Correlation ids of referrals whose first feedback is rejected permanently."""
     refused: set[str] = field(default_factory=set)
@@ -95,6 +97,7 @@ class Endpoint:
             self.refused.add(request_id)
             return web.Response(status=422, body=_outcome("processing"))
         if request_id in self._kept:
+            self.repeats += 1
             same = self._kept[request_id] == body
             return web.Response(status=409, body=_outcome("duplicate" if same else "conflict"))
         self._kept[request_id] = body

@@ -9,7 +9,7 @@ import dataclasses
 import os
 import sys
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from uuid import UUID
 
+    from aiokafka import TopicPartition
     from faststream.kafka import KafkaBroker
     from mesh_client import MeshClient
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+    from infra.operations.reconcile.kafka import KeptRecord
+    from infra.operations.reconcile.notifier import Told
     from schemas.events import CaseEvent, Event, HubReferral, ReferralContext
     from schemas.referral import Referral
     from services.intake.batch import Batch, PendingMessage, ProtocolResponse
@@ -31,7 +34,7 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from services.messaging.cloudevents import KafkaRecord
     from services.messaging.outbox import OutboxRow
     from services.notifier.channels import DeliveryRequest, Outcome
-    from services.notifier.compose import Feedback, FeedbackTexts, Recipients
+    from services.notifier.compose import Feedback, FeedbackTexts, Recipients, RegisteredRecipient
     from services.reference.directory.model import Directory
     from services.router.decide.acting_hub import ActingHub
     from services.router.decide.model import PersonRecord, ReferralRecord, Role
@@ -49,7 +52,7 @@ E = TypeVar("E", bound="CaseEvent")
 
 @dataclass(frozen=True)
 class Mutant:
-    """A guard, the service that has it, and how to remove it. plans/NAME.json must show that it is gone."""
+    """A guard, the service that has it (or the operator's commands), and how to remove it. plans/NAME.json must show that it is gone."""
 
     service: str
     guard: str
@@ -60,7 +63,7 @@ def apply(name: str, service: str) -> None:
     """Apply the mutant if it belongs to this service. End the process if that fails: Python itself would start it unchanged."""
     try:
         mutant = MUTANTS[name]
-        if mutant.service not in (service, "every"):
+        if mutant.service not in ((service,) if service == "operator" else (service, "every")):
             return
         mutant.apply()
     except Exception:
@@ -270,6 +273,39 @@ def no_waiting_at_start() -> None:
 
     before = startup.ready
     startup.ready = ready
+
+
+def gaps_unnoticed() -> None:
+    """Read on where records of a topic are missing, and remember nothing of it."""
+    from services.runtime import positions
+
+    async def save(
+        engine: "AsyncEngine", schema: str, reached: "Mapping[TopicPartition, int]", gaps: "Iterable[positions.Gap]"
+    ) -> None:
+        await before(engine, schema, reached, [])
+
+    before = positions.save
+    positions.save = changed(before, save)
+
+
+def restore_without_versions() -> None:
+    """Do not rebuild what intake held of referrals."""
+    from infra.operations.reconcile import intake
+
+    async def rebuild(engine: "AsyncEngine", records: "Sequence[KeptRecord]") -> list[str]:
+        return []
+
+    intake.rebuild = changed(intake.rebuild, rebuild)
+
+
+def restore_tells_again() -> None:
+    """Do not mark what feedback.event says was sent."""
+    from infra.operations.reconcile import notifier
+
+    async def settle(engine: "AsyncEngine", told: "Told") -> None:
+        return None
+
+    notifier.settle = changed(notifier.settle, settle)
 
 
 # ---- the relay --------------------------------------------------------------------------------------------------------
@@ -496,6 +532,41 @@ def one_queue_of_all_recipients() -> None:
     delivery.AT_ONCE = delivery.EACH = changed(delivery.EACH, 16)
 
 
+def endpoint_rejects_the_message() -> None:
+    """Take a redirect or a 404 of an endpoint for a rejection of the message."""
+    from services.notifier.channels import fhir_endpoint
+
+    fhir_endpoint.ABOUT_THE_MESSAGE = changed(fhir_endpoint.ABOUT_THE_MESSAGE, frozenset({302, 400, 404, 409, 422}))
+
+
+def no_circuit() -> None:
+    """Let every feedback try an endpoint that answers nobody, each at its own pauses."""
+    from services.notifier import circuits
+
+    circuits.OPENS_AFTER = changed(circuits.OPENS_AFTER, 1_000_000)
+
+
+def mailbox_without_address() -> None:
+    """Put the feedback for a partner whose endpoint has no address into a mailbox."""
+    from services.notifier.recipients import PartnerRecipients
+
+    def fallen_back(self: PartnerRecipients, found: "RegisteredRecipient | None") -> "RegisteredRecipient | None":
+        if found is None or found.recipient.channel != "fhir" or self.fhir_address(found.recipient.id):
+            return found
+        return found.model_copy(update={"recipient": found.recipient.model_copy(update={"channel": "mailbox"})})
+
+    by_id, by_ods = PartnerRecipients.partner, PartnerRecipients.organisation
+    PartnerRecipients.partner = lambda self, name: fallen_back(self, by_id(self, name))  # type: ignore[method-assign]
+    PartnerRecipients.organisation = lambda self, ods: fallen_back(self, by_ods(self, ods))  # type: ignore[method-assign]
+
+
+def part_told_as_whole() -> None:
+    """Say "completed" when a part of a referral's needs is."""
+    from services.notifier import compose
+
+    compose.IN_PART = changed(compose.IN_PART, {whole: whole for whole in compose.IN_PART})
+
+
 MUTANTS = {
     "no-duplicate-guard": Mutant("router", "the router drops duplicate inputs", no_duplicate_guard),
     "no-repeat-guard": Mutant("intake", "intake stores the ids of accepted messages", no_repeat_guard),
@@ -525,6 +596,15 @@ MUTANTS = {
         "every", "a session that has become read-only is thrown away, with the pool", read_only_sessions_kept
     ),
     "no-waiting-at-start": Mutant("every", "a service waits at start for its servers", no_waiting_at_start),
+    "gaps-unnoticed": Mutant(
+        "every", "records that were deleted unread are noticed, and readiness names their topic", gaps_unnoticed
+    ),
+    "restore-without-versions": Mutant(
+        "operator", "after a restore intake's referrals are rebuilt from their events", restore_without_versions
+    ),
+    "restore-tells-again": Mutant(
+        "operator", "after a restore no feedback is sent that was sent before", restore_tells_again
+    ),
     "skip-locked": Mutant("every", "one relay at a time works on a shard, in order", skip_locked_without_order),
     "moving-cursor": Mutant("intake", "the relay marks published rows, and reads all unmarked rows", moving_cursor),
     "no-snapshots": Mutant("router", "what does not fit into an event to a hub follows it in snapshots", no_snapshots),
@@ -541,6 +621,16 @@ MUTANTS = {
         "notifier",
         "a recipient gets an equal share of the leases, and of the capacity a part",
         one_queue_of_all_recipients,
+    ),
+    "endpoint-rejects-the-message": Mutant(
+        "notifier", "what concerns the endpoint is retried, and fails no feedback", endpoint_rejects_the_message
+    ),
+    "no-circuit": Mutant("notifier", "an endpoint that fails gets one attempt at a time", no_circuit),
+    "mailbox-without-address": Mutant(
+        "notifier", "a partner without an address keeps its channel, and its feedback waits", mailbox_without_address
+    ),
+    "part-told-as-whole": Mutant(
+        "notifier", "feedback says completed only if no need of the referral is open", part_told_as_whole
     ),
     "unlocked-person": Mutant("router", "a person key is locked before its data are read", unlocked_person),
     "whereabouts-for-every-hub": Mutant(

@@ -1,12 +1,12 @@
-"""Python runs this first in each process of a service: use its proxies, block its event loop, change its clock, apply a mutant."""
+"""Run first in each process of a service: use proxies, block its event loop, change its clock. Apply a mutant, also in a command."""
 
 import os
 import signal
 import sys
 import time
 
-_module = next((word for word in sys.orig_argv if word.startswith("services.")), "")
-_service = _module.split(".")[1] if _module else ""
+_module = next((word for word in sys.orig_argv if word == "infra" or word.startswith("services.")), "")
+_service = "operator" if _module == "infra" else _module.partition(".")[2].partition(".")[0]
 
 
 def _use_proxies() -> None:
