@@ -136,10 +136,10 @@ _ADVANCE = text("""
         due_at = case when coalesce(rest.next, rest.resend[1]) is not null then clock_timestamp() end,
         due_since = case when coalesce(rest.next, rest.resend[1]) is not null then clock_timestamp() end,
         failed_before = exists (
-            select from notifier.feedback as before
-            where before.person_key = held.person_key and before.reference = held.reference and before.recipient = held.recipient
-              and before.channel = held.channel and before.ordinal = coalesce(rest.next, held.last + 1) - 1
-              and before.state = 'failed')
+            select from notifier.feedback as earlier
+            where earlier.person_key = held.person_key and earlier.reference = held.reference and earlier.recipient = held.recipient
+              and earlier.channel = held.channel and earlier.ordinal = coalesce(rest.next, held.last + 1) - 1
+              and earlier.state = 'failed')
     from rest
     where held.person_key = rest.person_key and held.reference = rest.reference and held.recipient = rest.recipient
       and held.channel = rest.channel""")

@@ -298,7 +298,7 @@ def restore_without_versions() -> None:
     intake.rebuild = changed(intake.rebuild, rebuild)
 
 
-def restore_tells_again() -> None:
+def restore_repeats_feedback() -> None:
     """Do not mark what feedback.event says was sent."""
     from infra.operations.reconcile import notifier
 
@@ -602,8 +602,8 @@ MUTANTS = {
     "restore-without-versions": Mutant(
         "operator", "after a restore intake's referrals are rebuilt from their events", restore_without_versions
     ),
-    "restore-tells-again": Mutant(
-        "operator", "after a restore no feedback is sent that was sent before", restore_tells_again
+    "restore-repeats-feedback": Mutant(
+        "operator", "after a restore no feedback is sent that was sent before", restore_repeats_feedback
     ),
     "skip-locked": Mutant("every", "one relay at a time works on a shard, in order", skip_locked_without_order),
     "moving-cursor": Mutant("intake", "the relay marks published rows, and reads all unmarked rows", moving_cursor),
