@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from infra.operations.reconcile.kafka import KeptRecord
-    from infra.operations.reconcile.notifier import Told
+    from infra.operations.reconcile.notifier import Outcomes
     from schemas.events import CaseEvent, Event, HubReferral, ReferralContext
     from schemas.referral import Referral
     from services.intake.batch import Batch, PendingMessage, ProtocolResponse
@@ -302,10 +302,10 @@ def restore_repeats_feedback() -> None:
     """Do not mark what feedback.event says was sent."""
     from infra.operations.reconcile import notifier
 
-    async def settle(engine: "AsyncEngine", told: "Told") -> None:
+    async def save_outcomes(engine: "AsyncEngine", known: "Outcomes") -> None:
         return None
 
-    notifier.settle = changed(notifier.settle, settle)
+    notifier.save_outcomes = changed(notifier.save_outcomes, save_outcomes)
 
 
 # ---- the relay --------------------------------------------------------------------------------------------------------
