@@ -79,7 +79,9 @@ async def _drop_existing(
         text("""
             with incoming as (select * from unnest(cast(:keys as text[]), cast(:ids as uuid[])) as incoming (person_key, feedback_id))
             select feedback_id, true as stored from notifier.feedback join incoming using (person_key, feedback_id)
-            union all select feedback_id, false from notifier.known_outcome join incoming using (person_key, feedback_id)"""),
+            union all select known.feedback_id, false from incoming cross join lateral (
+                select feedback_id from notifier.known_outcome as one
+                where one.person_key = incoming.person_key and one.feedback_id = incoming.feedback_id offset 0) as known"""),
         {"keys": [one.feedback.person_key for one in composed], "ids": [one.feedback.id for one in composed]},
     )
     rows = result.all()
@@ -110,8 +112,11 @@ _APPLY_OUTCOMES = text("""
     update notifier.feedback as feedback set state = known.outcome, reason = known.reason,
         steps = feedback.steps || jsonb_build_object(known.outcome, known.at)
     from unnest(cast(:keys as text[]), cast(:ids as uuid[])) as given (person_key, feedback_id)
-    join notifier.known_outcome as known using (person_key, feedback_id)
-    where feedback.person_key = given.person_key and feedback.feedback_id = given.feedback_id and feedback.state = 'waiting'
+    cross join lateral (
+        select outcome, reason, at from notifier.known_outcome as one
+        where one.person_key = given.person_key and one.feedback_id = given.feedback_id offset 0) as known
+    where feedback.person_key = given.person_key and feedback.feedback_id = given.feedback_id
+      and feedback.state not in ('accepted', 'failed')
     returning feedback.person_key, feedback.reference, feedback.recipient, feedback.channel""")
 
 _ADVANCE = text("""
@@ -135,11 +140,10 @@ _ADVANCE = text("""
         first_attempt_at = case when rest.next = held.next then held.first_attempt_at end,
         due_at = case when coalesce(rest.next, rest.resend[1]) is not null then clock_timestamp() end,
         due_since = case when coalesce(rest.next, rest.resend[1]) is not null then clock_timestamp() end,
-        failed_before = exists (
-            select from notifier.feedback as earlier
+        failed_before = coalesce('failed' = (
+            select state from notifier.feedback as earlier
             where earlier.person_key = held.person_key and earlier.reference = held.reference and earlier.recipient = held.recipient
-              and earlier.channel = held.channel and earlier.ordinal = coalesce(rest.next, held.last + 1) - 1
-              and earlier.state = 'failed')
+              and earlier.channel = held.channel and earlier.ordinal = coalesce(rest.next, held.last + 1) - 1), false)
     from rest
     where held.person_key = rest.person_key and held.reference = rest.reference and held.recipient = rest.recipient
       and held.channel = rest.channel""")

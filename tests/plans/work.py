@@ -25,7 +25,7 @@ from services.intake import store as intake_store
 from services.messaging import dead_letter_share
 from services.messaging.cloudevents import KafkaRecord
 from services.messaging.outbox import OutboxRow, Relay
-from services.notifier import backlog, circuits, leases
+from services.notifier import backlog, circuits, leases, store
 from services.notifier.channels import Conversation, Delivered, DeliveryRequest, Failed, Outcome, Retry
 from services.notifier.channels.mailbox import Mailbox
 from services.notifier.circuits import Endpoint, Sighting
@@ -404,6 +404,23 @@ async def _passes_over_records(engine: AsyncEngine, schema: str) -> None:
     await positions.save(engine, schema, {place: 9}, [Gap(place, 4, 7), Gap(place, 9, 0)])
 
 
+async def known_outcomes(on: Services) -> None:
+    """Look for the outcome of feedback that waits, as after a restore; a later check reads that it still waits."""
+    async with on.owner.connect() as tx:
+        rows = await tx.execute(
+            text("select person_key, feedback_id, 1 from notifier.feedback where state = 'waiting' limit 1")
+        )
+        waiting = [(row.person_key, str(row.feedback_id)) for row in rows]
+        known = "insert into notifier.known_outcome values (:key, :id, 'accepted', null, now()) on conflict do nothing"
+        await tx.execute(text(known), [{"key": key, "id": one} for key, one in waiting])
+        await tx.commit()
+    async with on.engines["notifier"].connect() as tx:
+        await store.apply_known_outcomes(tx, waiting)
+        await tx.rollback()
+    async with on.owner.begin() as tx:
+        await tx.execute(text("delete from notifier.known_outcome"))
+
+
 async def templates(on: Services) -> None:
     """Write the rows that are copied."""
     await a_councils_file(on)
@@ -445,7 +462,7 @@ WORK = (
     a_case_of_many_referrals, a_number_of_many_persons, a_redelivery,
     dead_letters_of_the_router, overdue_discharges, a_death_of_many_stays,
     start_of_the_notifier, events_of_a_person, deliveries, feedback_that_is_given_up, a_feedback_after_many,
-    dead_letters_of_the_notifier, rounds_of_the_relays, looks, comparisons,
+    dead_letters_of_the_notifier, rounds_of_the_relays, looks, comparisons, known_outcomes,
 )  # fmt: skip
 
 
