@@ -300,7 +300,6 @@ async def operate(cluster: Cluster, history: History, *words: str) -> None:
         stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     said, _ = await process.communicate()
-    open("/tmp/chaos-said.txt", "ab").write(said)  # noqa
     if process.returncode:
         last = said.decode(errors="replace").strip().splitlines()[-1:]
         history.notes.append(f"no effect seen of lightbulb {words[0]}: exit code {process.returncode}, {last}")

@@ -155,7 +155,8 @@ def generate_plan(seed: int, *, brokers: int = 1) -> Plan:
         else person
         for person in persons
     )
-    return Plan(seed, races, persons, faults, last, late, brokers)
+    patience = schedule.effect_seconds(fault.name for fault in (*faults, last))
+    return Plan(seed, races, persons, faults, last, late, brokers, effect_seconds=patience)
 
 
 # ---- persons ----------------------------------------------------------------------------------------------------------

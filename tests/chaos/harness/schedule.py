@@ -1,6 +1,6 @@
 """Generate the faults of a seed: a few that overlap, then one without overlap. No I/O."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
@@ -35,6 +35,8 @@ class FaultKind:
     brokers: int = 1
     overlaps: bool = True
     weight: int = 1
+    effect_seconds: float = 60.0
+    """How long an input may take that waits for its end, with the operator's work."""
 
 
 CATALOGUE: dict[str, FaultKind] = {
@@ -84,8 +86,13 @@ CATALOGUE: dict[str, FaultKind] = {
     "endpoint-redirects": FaultKind(4.0, 8.0, "fhir", weight=2),
     "endpoint-not-found": FaultKind(4.0, 8.0, "fhir", weight=2),
     "address-missing": FaultKind(3.0, 5.0, overlaps=False),
-    "restore": FaultKind(4.0, 7.0, overlaps=False),
+    "restore": FaultKind(4.0, 7.0, overlaps=False, effect_seconds=180.0),
 }
+
+
+def effect_seconds(names: Iterable[str]) -> float:
+    """Return how long an effect may take in a plan with these faults."""
+    return max((CATALOGUE[name].effect_seconds for name in names), default=FaultKind.effect_seconds)
 
 
 # ---- faults that overlap ----------------------------------------------------------------------------------------------

@@ -298,7 +298,7 @@ def restore_without_versions() -> None:
     intake.rebuild = changed(intake.rebuild, rebuild)
 
 
-def restore_tells_again() -> None:
+def restore_repeats_feedback() -> None:
     """Do not mark what feedback.event says was sent."""
     from infra.operations.reconcile import notifier
 
@@ -560,7 +560,7 @@ def mailbox_without_address() -> None:
     PartnerRecipients.organisation = lambda self, ods: fallen_back(self, by_ods(self, ods))  # type: ignore[method-assign]
 
 
-def part_told_as_whole() -> None:
+def part_as_whole() -> None:
     """Say "completed" when a part of a referral's needs is."""
     from services.notifier import compose
 
@@ -602,8 +602,8 @@ MUTANTS = {
     "restore-without-versions": Mutant(
         "operator", "after a restore intake's referrals are rebuilt from their events", restore_without_versions
     ),
-    "restore-tells-again": Mutant(
-        "operator", "after a restore no feedback is sent that was sent before", restore_tells_again
+    "restore-repeats-feedback": Mutant(
+        "operator", "after a restore no feedback is sent that was sent before", restore_repeats_feedback
     ),
     "skip-locked": Mutant("every", "one relay at a time works on a shard, in order", skip_locked_without_order),
     "moving-cursor": Mutant("intake", "the relay marks published rows, and reads all unmarked rows", moving_cursor),
@@ -629,8 +629,8 @@ MUTANTS = {
     "mailbox-without-address": Mutant(
         "notifier", "a partner without an address keeps its channel, and its feedback waits", mailbox_without_address
     ),
-    "part-told-as-whole": Mutant(
-        "notifier", "feedback says completed only if no need of the referral is open", part_told_as_whole
+    "part-as-whole": Mutant(
+        "notifier", "feedback says completed only if no need of the referral is open", part_as_whole
     ),
     "unlocked-person": Mutant("router", "a person key is locked before its data are read", unlocked_person),
     "whereabouts-for-every-hub": Mutant(
