@@ -52,6 +52,9 @@ class IntakeState(Immutable):
     sent_at: AwareDatetime | None = Field(None, description="Time of the last applied message, by the sender's clock")
     message_ids: tuple[str, ...] = Field((), description="Ids of this message, by which its repeats are found")
     names: tuple[str, ...] = Field((), description="Names that this message gives the referral")
+    sender_reference: str | None = Field(
+        None, description="The sender's own reference, folded; none if this message has none"
+    )
     fields: str | None = Field(None, description="What the messages have said, unit by unit (HL7 v2), in base64")
     visit_keys: tuple[str, ...] | None = Field(None, description="Keys of its stay; none if they did not change")
 

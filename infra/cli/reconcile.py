@@ -66,7 +66,7 @@ def _print(summary: ReconcileSummary, dry_run: bool) -> None:
         "events of referrals that intake lacks": summary.referral_events,
         "inputs that the router lacks": summary.router_inputs,
         "case events that the notifier lacks": summary.case_events,
-        "outcomes of feedback that the notifier lacks": summary.feedback_told,
+        "outcomes of feedback that the notifier lacks": summary.feedback_outcomes,
         **{f"events missing on {topic}": count for topic, count in summary.published_again.items()},
     }
     for what, count in counts.items():

@@ -206,7 +206,7 @@ async def _not_applied(engine: AsyncEngine, hop: Hop) -> Part:
     }
 
 
-OLDEST_NOT_APPLIED = {"intake": "oldest accepted and undecided", "router": "oldest decision that the notifier lacks"}
+OLDEST_NOT_APPLIED = {"intake": "oldest accepted and undecided", "router": "oldest decision the notifier lacks"}
 
 
 def _requested(one: backlog.RequestedCases) -> Part:

@@ -82,7 +82,7 @@ NOT_APPLIED = {
     "intake": (("oldest accepted and undecided", "reference", "start the router; else lightbulb reconcile --dry-run"),),
     "router": (
         (
-            "oldest decision that the notifier lacks",
+            "oldest decision the notifier lacks",
             "case_id",
             "start the notifier; else lightbulb reconcile --dry-run",
         ),

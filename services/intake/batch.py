@@ -241,6 +241,7 @@ def _add_event(
     referral.last_at = message.inbound.received_at
     if translated.is_test:
         return
+    data = _data(translated, referral.reference, referral.version, verdict)
     batch.events.append(
         Event(
             id=identifiers.event_id(referral.reference, referral.version),
@@ -249,9 +250,7 @@ def _add_event(
             person_key=referral.person_key,
             correlation_id=translated.correlation_id or str(message.id),
             causation_id=str(message.id),
-            data=_data(translated, referral.reference, referral.version, verdict).model_copy(
-                update={"intake": _state(delivered, referral)}
-            ),
+            data=data.model_copy(update={"intake": _state(delivered, referral)}),
         )
     )
     batch.documents += [(message, referral.reference, document) for document in translated.documents]
@@ -271,6 +270,7 @@ def _state(message: Translated, referral: StoredReferral) -> IntakeState:
         sent_at=referral.sent_at,
         message_ids=message.message_ids,
         names=tuple(name.key for name in _given_names(message)),
+        sender_reference=referral.sender_reference,
         fields=None if referral.fields is None else base64.b64encode(referral.fields).decode(),
         visit_keys=None if referral.visit_keys is None else tuple(sorted(referral.visit_keys)),
     )

@@ -55,62 +55,66 @@ async def forget_inputs(tx: Transaction, events: Sequence[Event]) -> None:
 async def add(tx: Transaction, composed: Sequence[RenderedFeedback], at: datetime) -> None:
     """Store rendered feedback in its order.
 
-    Feedback in the mailbox can be fetched at once, so its `feedback.sent` is added to the outbox. What was told before the database was
-    restored is not sent.
+    Feedback in the mailbox can be fetched at once, so its `feedback.sent` is added to the outbox. What was sent or failed before the
+    database was restored is not sent.
     """
-    new, told = await _drop_existing(tx, composed)
+    new, known = await _drop_existing(tx, composed)
     if not new:
         return
     ordinals = await _reserve(tx, [one.feedback for one in new])
     await _insert(tx, new, ordinals, at)
     mailboxed = [one for one in new if one.feedback.recipient.channel == "mailbox"]
     await outbox.add(tx, SCHEMA, [feedback_events.sent(feedback_events.of_composed(one), at) for one in mailboxed])
-    if told:
-        await settle_told(tx, [(one.feedback.person_key, one.feedback.id) for one in new if one.feedback.id in told])
+    if known:
+        await apply_known_outcomes(
+            tx, [(one.feedback.person_key, one.feedback.id) for one in new if one.feedback.id in known]
+        )
 
 
 async def _drop_existing(
     tx: Transaction, composed: Sequence[RenderedFeedback]
 ) -> tuple[list[RenderedFeedback], set[str]]:
-    """Return the feedback that is not stored yet (a resubmitted event composes all of its feedback again), and ids that were told."""
+    """Return the feedback that is not stored yet (a resubmitted event composes all of its feedback again), and ids with a known outcome."""
     result = await tx.execute(
         text("""
             with incoming as (select * from unnest(cast(:keys as text[]), cast(:ids as uuid[])) as incoming (person_key, feedback_id))
             select feedback_id, true as stored from notifier.feedback join incoming using (person_key, feedback_id)
-            union all select feedback_id, false from notifier.told join incoming using (person_key, feedback_id)"""),
+            union all select feedback_id, false from notifier.known_outcome join incoming using (person_key, feedback_id)"""),
         {"keys": [one.feedback.person_key for one in composed], "ids": [one.feedback.id for one in composed]},
     )
     rows = result.all()
     existing = {str(row.feedback_id) for row in rows if row.stored}
-    told = {str(row.feedback_id) for row in rows if not row.stored}
-    return [one for one in composed if one.feedback.id not in existing], told
+    known = {str(row.feedback_id) for row in rows if not row.stored}
+    return [one for one in composed if one.feedback.id not in existing], known
 
 
-async def settle_told(tx: Transaction, feedback: Sequence[tuple[str, str]]) -> int:
-    """Give waiting feedback (person key, id) the outcome in `notifier.told`, and go on with the next of its conversation.
+async def apply_known_outcomes(tx: Transaction, feedback: Sequence[tuple[str, str]]) -> int:
+    """Give waiting feedback (person key, id) the outcome in `notifier.known_outcome`, and advance its conversation.
 
-    Return how many were settled.
+    Return how many had one.
     """
-    result = await tx.execute(_SETTLE, {"keys": [key for key, _ in feedback], "ids": [one for _, one in feedback]})
-    settled = [row._mapping for row in result]
-    conversations = sorted({tuple(row.values()) for row in settled})
+    result = await tx.execute(
+        _APPLY_OUTCOMES, {"keys": [key for key, _ in feedback], "ids": [one for _, one in feedback]}
+    )
+    changed = [row._mapping for row in result]
+    conversations = sorted({tuple(row.values()) for row in changed})
     columns = dict(
         zip(("keys", "references", "recipients", "channels"), zip(*conversations, strict=True), strict=False)
     )
     if conversations:
-        await tx.execute(_GO_ON, {name: list(values) for name, values in columns.items()})
-    return len(settled)
+        await tx.execute(_ADVANCE, {name: list(values) for name, values in columns.items()})
+    return len(changed)
 
 
-_SETTLE = text("""
-    update notifier.feedback as feedback set state = told.outcome, reason = told.reason,
-        steps = feedback.steps || jsonb_build_object(told.outcome, told.at)
+_APPLY_OUTCOMES = text("""
+    update notifier.feedback as feedback set state = known.outcome, reason = known.reason,
+        steps = feedback.steps || jsonb_build_object(known.outcome, known.at)
     from unnest(cast(:keys as text[]), cast(:ids as uuid[])) as given (person_key, feedback_id)
-    join notifier.told using (person_key, feedback_id)
+    join notifier.known_outcome as known using (person_key, feedback_id)
     where feedback.person_key = given.person_key and feedback.feedback_id = given.feedback_id and feedback.state = 'waiting'
     returning feedback.person_key, feedback.reference, feedback.recipient, feedback.channel""")
 
-_GO_ON = text("""
+_ADVANCE = text("""
     with rest as materialized (
         select held.person_key, held.reference, held.recipient, held.channel, waiting.next, waiting.resend
         from unnest(cast(:keys as text[]), cast(:references as text[]), cast(:recipients as text[]), cast(:channels as text[]))
@@ -130,7 +134,12 @@ _GO_ON = text("""
         attempts = case when rest.next = held.next then held.attempts else 0 end,
         first_attempt_at = case when rest.next = held.next then held.first_attempt_at end,
         due_at = case when coalesce(rest.next, rest.resend[1]) is not null then clock_timestamp() end,
-        due_since = case when coalesce(rest.next, rest.resend[1]) is not null then clock_timestamp() end
+        due_since = case when coalesce(rest.next, rest.resend[1]) is not null then clock_timestamp() end,
+        failed_before = exists (
+            select from notifier.feedback as earlier
+            where earlier.person_key = held.person_key and earlier.reference = held.reference and earlier.recipient = held.recipient
+              and earlier.channel = held.channel and earlier.ordinal = coalesce(rest.next, held.last + 1) - 1
+              and earlier.state = 'failed')
     from rest
     where held.person_key = rest.person_key and held.reference = rest.reference and held.recipient = rest.recipient
       and held.channel = rest.channel""")

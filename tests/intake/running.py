@@ -282,7 +282,7 @@ class Processes:
         return process
 
     async def until_ready(self) -> "Processes":
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         wanted = len([process for process in self.started if process.poll() is None])
         while self.log.read_bytes().count(b'"http_listening"') < wanted or not await self.is_ready():
             if time.monotonic() > deadline or all(process.poll() is not None for process in self.started):

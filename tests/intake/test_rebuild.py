@@ -1,5 +1,6 @@
 """What intake holds of a referral is rebuilt from its events alone: the next message of each format finds it as it was."""
 
+import base64
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from infra.operations.reconcile import intake as rebuilding
 from infra.operations.reconcile.kafka import KeptRecord
 from services.messaging.cloudevents import KafkaRecord
+from tests.builders.bars import a_bars_message
 from tests.builders.csv import a_file
 from tests.builders.forms import a_form
 from tests.builders.hl7v2 import a_stay, an_adt
@@ -19,13 +21,13 @@ from tests.conftest import emptying
 from tests.contract.translators.adapters import HL7V2
 from tests.intake.council_client import upload
 from tests.intake.running import InProcess, Installation, Reply, events, reference_of, rows
-from tests.intake.test_bars_conversation import TIMES, UBRN, named, sent
-from tests.intake.test_form_requests import a_letter
+
+LETTER = {"title": "A letter", "media_type": "text/plain", "content": base64.b64encode(b"Dear colleague").decode()}
 
 HELD = {
     "referrals": """
         select partner, referral_id, reference, person_key, version, first_intent, content_hash, subject, cancelled, first_sent_at, sent_at,
-               last_at, fields from intake.referral order by reference""",
+               last_at, fields, sender_reference from intake.referral order by reference""",
     "names": "select partner, name, reference from intake.referral_name order by 1, 2",
     "ids": "select partner, key, content_hash, reference from intake.message_key order by 1, 2",
     "stays": "select partner, key, reference from intake.visit_key order by 1, 2",
@@ -71,10 +73,9 @@ async def hl7(intake: InProcess, message: bytes) -> Reply:
 async def test_referrals_of_every_format_are_rebuilt_and_their_next_messages_continue_them(
     intake: InProcess, engine: AsyncEngine
 ) -> None:
-    first = named(id=str(uuid4()), identifier=UBRN, sent_at=TIMES[9])
-    again = str(uuid4())
-    reference = reference_of(await sent(intake, first, request_id=again))
-    await sent(intake, named(identifier=UBRN, reason="update", family="Vance-Cole", sent_at=TIMES[10]))
+    first, again = a_bars_message(seed="one", bundle_id=str(uuid4())), str(uuid4())
+    reference = reference_of(await intake.bars(first, x_request_id=again))
+    await intake.bars(a_bars_message(seed="one", reason="update", family="Vance-Cole", sent_at="2026-11-05T10:00:00Z"))
     form = a_form()
     assert (await intake.form(form)).status == 202
     assert (await hl7(intake, a_stay())).status == 200
@@ -93,11 +94,11 @@ async def test_referrals_of_every_format_are_rebuilt_and_their_next_messages_con
     assert await held(engine) == before
     assert await rebuilding.missing(engine, records) == []
 
-    await sent(intake, first, request_id=again)  # repeats change nothing
+    await intake.bars(first, x_request_id=again)  # repeats change nothing
     assert (await intake.form(form)).status in (200, 202)
     await upload(intake, "blaby", council)
     assert (await held(engine))["referrals"] == before["referrals"]
-    await sent(intake, named(identifier=UBRN, reason="update", family="Vance", sent_at=TIMES[11]))
+    await intake.bars(a_bars_message(seed="one", reason="update", family="Vance", sent_at="2026-11-05T11:00:00Z"))
     assert [event["version"] for event in await events(engine, reference)] == [1, 2, 3]
     await hl7(intake, an_adt("A08", fields={"PV1-45": "20261108"}))
     assert len(await rows(engine, "select reference from intake.referral where version > 1")) >= 2
@@ -106,7 +107,7 @@ async def test_referrals_of_every_format_are_rebuilt_and_their_next_messages_con
 async def test_a_referral_whose_documents_are_lost_is_named_and_its_repeat_brings_them_again(
     intake: InProcess, engine: AsyncEngine
 ) -> None:
-    form = a_form(attachments=[a_letter()])
+    form = a_form(attachments=[LETTER])
     reference = (await intake.form(form)).json()["reference"]
     records = await on_kafka(engine)
     await lost(engine)

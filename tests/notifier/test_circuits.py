@@ -343,9 +343,9 @@ async def test_feedback_that_was_told_before_a_restore_is_passed_over_and_the_ne
         await notifier.receive(*a_life(by_gp(reference="LB-0001"), "life"))
         [first, _] = await rows(engine, "select person_key, feedback_id from notifier.feedback order by ordinal")
         async with engine.begin() as tx:
-            told = "insert into notifier.told select person_key, feedback_id, 'accepted', null, now() from notifier.feedback"
+            told = "insert into notifier.known_outcome select person_key, feedback_id, 'accepted', null, now() from notifier.feedback"
             await tx.execute(text(f"{told} where ordinal = 1"))
-            assert await store.settle_told(tx, [(first.person_key, str(first.feedback_id))]) == 1
+            assert await store.apply_known_outcomes(tx, [(first.person_key, str(first.feedback_id))]) == 1
         notifier.start()
         await until_rows(engine, ACCEPTED, 2)
     assert gp.told == ["completed"]

@@ -207,7 +207,7 @@ def test_the_command_reads_the_number_from_standard_input_and_never_as_an_argume
     assert (refused.exit_code, "--nhs-number" in refused.output) == (2, True)
     assert run("find", "--reference", "9990000026").stdout == "Nothing was found.\n"
     monkeypatch.setenv("LIGHTBULB_SECRET_FILE", "/nowhere")
-    assert "Set LIGHTBULB_SECRET_FILE" in str(asked("999 000 0026").exception)
+    assert "LIGHTBULB_SECRET_FILE: /nowhere" in str(asked("999 000 0026").exception)
 
 
 def test_the_command_shows_two_lines_and_no_personal_data_and_trace_names_it(command: str) -> None:

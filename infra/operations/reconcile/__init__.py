@@ -1,7 +1,7 @@
 """Compare PostgreSQL with what Kafka still holds, after either was restored from an older copy or lost, and repair both.
 
 If PostgreSQL is older: what intake holds of referrals is rebuilt from their events, the router applies again what it had applied, the
-notifier reads its case events again, and feedback that was told is marked as told. If Kafka is older: what its readers, or hubs' topics,
+notifier reads its case events again, and the outcomes of feedback are kept. If Kafka is older: what its readers, or hubs' topics,
 lack is published again from the outboxes. Repeating it is harmless: each step looks for what is missing.
 """
 
@@ -18,7 +18,7 @@ from infra.operations import republish
 from infra.operations.audit_log import Operator, record_action
 from infra.operations.reconcile import intake, kafka, notifier, router
 from infra.operations.reconcile.kafka import BATCH, KafkaTopics, KeptRecord, Report
-from infra.operations.reconcile.notifier import Told
+from infra.operations.reconcile.notifier import Outcomes
 from infra.operations.reconcile.router import Evidence
 from infra.operations.republish import EventStream, OutboxEvent
 from schemas.topics import CASE_EVENT, FEEDBACK_EVENT, REFERRAL_EVENT, declared, hub_case, hub_command
@@ -50,7 +50,7 @@ class Missing:
     case_events: list[KeptRecord] = field(default_factory=list)
     """What the notifier had read and its database lacks."""
 
-    told: Told = field(default_factory=dict)
+    outcomes: Outcomes = field(default_factory=dict)
     """Outcomes of feedback that the database lacks."""
 
     on_kafka: dict[str, set[str]] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Missing:
 
     @property
     def must_be_taken_in(self) -> bool:
-        return bool(self.referrals or self.inputs or self.case_events or self.told)
+        return bool(self.referrals or self.inputs or self.case_events or self.outcomes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class ReconcileSummary:
     referral_events: int = 0
     router_inputs: int = 0
     case_events: int = 0
-    feedback_told: int = 0
+    feedback_outcomes: int = 0
     published_again: Mapping[str, int] = field(default_factory=dict)
     gaps_resolved: int = 0
     differing: int = 0
@@ -83,13 +83,13 @@ class ReconcileSummary:
 
     def is_left(self, dry_run: bool) -> bool:
         """Return whether something is missing that was not repaired."""
-        counts = (self.referral_events, self.router_inputs, self.case_events, self.feedback_told)
+        counts = (self.referral_events, self.router_inputs, self.case_events, self.feedback_outcomes)
         missing = any(counts) or any(self.published_again.values())
         return bool(self.differing or self.without_documents or (dry_run and missing))
 
 
 @dataclass(frozen=True, slots=True)
-class Installation:
+class ReconcileContext:
     """What reconcile works on."""
 
     engine: AsyncEngine
@@ -108,7 +108,7 @@ async def run(
 ) -> ReconcileSummary:
     """Compare, and repair unless it is a dry run. Raise ServicesRun if something has to be taken in while services run."""
     async with kafka.opened(bootstrap) as topics:
-        on = Installation(engine, topics, directories.load(folder), folder, report)
+        on = ReconcileContext(engine, topics, directories.load(folder), folder, report)
         found = await _compare(on)
         if dry_run:
             await _find_unpublished(on, found)
@@ -125,7 +125,7 @@ def _counts(found: Missing) -> dict[str, int]:
         "referral_events": len(found.referrals),
         "router_inputs": len(found.inputs),
         "case_events": len(found.case_events),
-        "feedback_told": len(found.told),
+        "feedback_outcomes": len(found.outcomes),
     }
 
 
@@ -140,14 +140,15 @@ def _summary(found: Missing, resolved: int = 0, differing: int = 0, documents: S
     )
 
 
-async def _require_stopped(on: Installation) -> None:
+async def _require_stopped(on: ReconcileContext) -> None:
     async with on.engine.connect() as tx:
         roles = await tx.scalars(
             text("""select distinct usename::text from pg_stat_activity
                     where datname = current_database() and usename = any(cast(:roles as text[]))"""),
             {"roles": list(SERVICE_ROLES.values())},
         )
-        running = {name for name, role in SERVICE_ROLES.items() if role in set(roles)}
+        connected = set(roles)
+    running = {name for name, role in SERVICE_ROLES.items() if role in connected}
     running |= set(await on.kafka.with_members(GROUPS))
     if running:
         raise ServicesRun(
@@ -159,7 +160,7 @@ async def _require_stopped(on: Installation) -> None:
 # ---- compare --------------------------------------------------------------------------------------------------------
 
 
-async def _compare(on: Installation) -> Missing:
+async def _compare(on: ReconcileContext) -> Missing:
     found = Missing()
     await _compare_inputs(on, found)
     read = await on.kafka.committed("notifier")
@@ -168,15 +169,15 @@ async def _compare(on: Installation) -> Missing:
         before = [one for one in records if one.record.offset < read.get(one.partition, math.inf)]
         found.case_events += await notifier.missing(on.engine, before)
     async for records in on.kafka.read([FEEDBACK_EVENT], on.report):
-        found.told |= await notifier.unknown(on.engine, notifier.outcomes(records))
+        found.outcomes |= await notifier.unknown(on.engine, notifier.outcomes(records))
     for hub in on.hubs:
         async for records in on.kafka.read([hub_case(hub)], on.report):
             _note(found, records)
     return found
 
 
-async def _compare_inputs(on: Installation, found: Missing) -> None:
-    """Find what intake and the router lack. What a group has not read yet, it will read; one without positions has lost them."""
+async def _compare_inputs(on: ReconcileContext, found: Missing) -> None:
+    """Find what intake and the router lack. What is unread yet will be read; a group without positions has lost them."""
     read = await on.kafka.committed("router")
     async for records in on.kafka.read([REFERRAL_EVENT, *map(hub_command, on.hubs)], on.report):
         referrals = [one for one in records if one.record.topic == REFERRAL_EVENT]
@@ -191,7 +192,7 @@ def _note(found: Missing, records: Sequence[KeptRecord]) -> None:
         found.on_kafka.setdefault(one.record.topic, set()).add(one.header("ce_id"))
 
 
-async def _find_unpublished(on: Installation, found: Missing) -> None:
+async def _find_unpublished(on: ReconcileContext, found: Missing) -> None:
     """Find events of the outboxes that neither their reader nor Kafka has, or that a hub's topic lacks."""
     for topic in (REFERRAL_EVENT, CASE_EVENT):
         for stream in republish.streams(topic):
@@ -201,7 +202,7 @@ async def _find_unpublished(on: Installation, found: Missing) -> None:
         await _find(on, found, republish.streams(hub)[0], datetime.now(UTC) - kept[hub])
 
 
-async def _find(on: Installation, found: Missing, stream: EventStream, since: datetime) -> None:
+async def _find(on: ReconcileContext, found: Missing, stream: EventStream, since: datetime) -> None:
     kept = found.on_kafka.get(stream.topic, set())
     rows = republish.find(on.engine, stream, since, unread=True, report=on.report)
     found.to_publish[stream] = [row async for row in rows if row.event_id not in kept]
@@ -210,14 +211,14 @@ async def _find(on: Installation, found: Missing, stream: EventStream, since: da
 # ---- repair ---------------------------------------------------------------------------------------------------------
 
 
-async def _repair(on: Installation, found: Missing) -> ReconcileSummary:
+async def _repair(on: ReconcileContext, found: Missing) -> ReconcileSummary:
     documents: list[str] = []
     for part in _parts(found.referrals):
         documents += await intake.rebuild(on.engine, part)
         on.report("referral events taken in", len(part))
     differing = await _apply_inputs(on, found)
-    for told in _told_parts(found.told):
-        await notifier.settle(on.engine, told)
+    for outcomes in _outcome_parts(found.outcomes):
+        await notifier.save_outcomes(on.engine, outcomes)
     await _set_positions(on, found)
     await _find_unpublished(on, found)
     for stream, rows in found.to_publish.items():
@@ -231,12 +232,12 @@ def _parts(records: Sequence[KeptRecord]) -> list[Sequence[KeptRecord]]:
     return [records[at : at + BATCH] for at in range(0, len(records), BATCH)]
 
 
-def _told_parts(told: Told) -> list[Told]:
-    items = list(told.items())
+def _outcome_parts(outcomes: Outcomes) -> list[Outcomes]:
+    items = list(outcomes.items())
     return [dict(items[at : at + BATCH]) for at in range(0, len(items), BATCH)]
 
 
-async def _apply_inputs(on: Installation, found: Missing) -> int:
+async def _apply_inputs(on: ReconcileContext, found: Missing) -> int:
     """Let the router's code apply what it had applied. Return how many of its events differ from those on Kafka."""
     if not found.inputs:
         return 0
@@ -251,8 +252,8 @@ async def _apply_inputs(on: Installation, found: Missing) -> int:
     return await router.mark_published(on.engine, evidence.values)
 
 
-async def _set_positions(on: Installation, found: Missing) -> None:
-    """Let the notifier read again from the first event that it lacks, and both go on from where Kafka says that they were."""
+async def _set_positions(on: ReconcileContext, found: Missing) -> None:
+    """Let the notifier read again from the first event that it lacks, and keep the positions of both as Kafka has them."""
     back = notifier.earliest(found.case_events)
     if back:
         await on.kafka.commit("notifier", back)

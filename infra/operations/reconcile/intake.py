@@ -134,13 +134,14 @@ def _values(event: Event, state: IntakeState) -> dict[str, Any]:
 
 _REFERRAL = """
     insert into intake.referral as known (partner, referral_id, reference, person_key, version, first_intent, content_hash, subject,
-        cancelled, first_sent_at, sent_at, first_at, last_at, fields)
+        cancelled, first_sent_at, sent_at, first_at, last_at, fields, sender_reference)
     values (:partner, :referral_id, :reference, :person_key, :version, :first_intent, :content_hash, :subject, :cancelled,
-        :first_sent_at, :sent_at, :at, :at, decode(:fields, 'base64'))
+        :first_sent_at, :sent_at, :at, :at, decode(:fields, 'base64'), :sender_reference)
     on conflict (partner, referral_id) do update set person_key = excluded.person_key, version = excluded.version,
         first_intent = excluded.first_intent, content_hash = excluded.content_hash, subject = excluded.subject,
         cancelled = excluded.cancelled, first_sent_at = excluded.first_sent_at, sent_at = excluded.sent_at, message_id = null,
-        last_at = excluded.last_at, fields = excluded.fields
+        last_at = excluded.last_at, fields = excluded.fields,
+        sender_reference = coalesce(excluded.sender_reference, known.sender_reference)
     where known.version < excluded.version"""
 
 # A transient name of two referrals finds neither.

@@ -1,4 +1,4 @@
-"""Take in what the notifier's database lacks: case events are read again from Kafka, and feedback that was told is not told again."""
+"""Take in what the notifier's database lacks: case events are read again, feedback with a known outcome is not sent."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from schemas.events import FEEDBACK_EVENTS, FeedbackFailed, FeedbackSent
 from services.messaging.cloudevents import Undecodable, decode
 from services.notifier import store
 
-Told = dict[tuple[str, str], dict[str, Any]]
+Outcomes = dict[tuple[str, str], dict[str, Any]]
 """The last outcome of feedback by person key and id."""
 
 
@@ -34,9 +34,9 @@ _MISSING = """
     order by place"""
 
 
-def outcomes(records: Iterable[KeptRecord]) -> Told:
+def outcomes(records: Iterable[KeptRecord]) -> Outcomes:
     """Return what these records of `feedback.event` say. The mailbox has no outcome: its feedback is there to be fetched."""
-    told: Told = {}
+    found: Outcomes = {}
     for one in records:
         try:
             event = decode(one.record, FEEDBACK_EVENTS)
@@ -45,48 +45,48 @@ def outcomes(records: Iterable[KeptRecord]) -> Told:
         data = event.data
         if isinstance(data, FeedbackSent | FeedbackFailed) and data.channel != "mailbox":
             failed = data.reason if isinstance(data, FeedbackFailed) else None
-            told[event.person_key, data.feedback_id] = {
+            found[event.person_key, data.feedback_id] = {
                 "outcome": "failed" if failed else "accepted",
                 "reason": failed,
                 "at": event.time,
             }
-    return told
+    return found
 
 
-async def unknown(engine: AsyncEngine, told: Told) -> Told:
+async def unknown(engine: AsyncEngine, known: Outcomes) -> Outcomes:
     """Return the outcomes of feedback that waits, or is not stored."""
     async with engine.connect() as tx:
-        places = await tx.scalars(text(_SETTLED), _columns(told))
-        settled = set(places)
-    return {one: outcome for place, (one, outcome) in enumerate(told.items(), start=1) if place not in settled}
+        places = await tx.scalars(text(_KNOWN), _columns(known))
+        places_known = set(places)
+    return {one: outcome for place, (one, outcome) in enumerate(known.items(), start=1) if place not in places_known}
 
 
-def _columns(told: Told) -> dict[str, list[Any]]:
+def _columns(known: Outcomes) -> dict[str, list[Any]]:
     return {
-        "keys": [key for key, _ in told],
-        "ids": [one for _, one in told],
-        **{name: [of[name] for of in told.values()] for name in ("outcome", "reason", "at")},
+        "keys": [key for key, _ in known],
+        "ids": [one for _, one in known],
+        **{name: [of[name] for of in known.values()] for name in ("outcome", "reason", "at")},
     }
 
 
-_SETTLED = """
+_KNOWN = """
     select place from unnest(cast(:keys as text[]), cast(:ids as uuid[])) with ordinality as given (person_key, feedback_id, place)
     where exists (
             select from notifier.feedback where person_key = given.person_key and feedback_id = given.feedback_id and state <> 'waiting')
-       or (exists (select from notifier.told where person_key = given.person_key and feedback_id = given.feedback_id)
+       or (exists (select from notifier.known_outcome where person_key = given.person_key and feedback_id = given.feedback_id)
            and not exists (
             select from notifier.feedback where person_key = given.person_key and feedback_id = given.feedback_id))"""
 
 
-async def settle(engine: AsyncEngine, told: Told) -> None:
+async def save_outcomes(engine: AsyncEngine, known: Outcomes) -> None:
     """Store these outcomes, and give them to the feedback that waits; the rest has them when it is composed again."""
     async with engine.begin() as tx:
-        await tx.execute(text(_TOLD), _columns(told))
-        await store.settle_told(tx, list(told))
+        await tx.execute(text(_SAVE_OUTCOMES), _columns(known))
+        await store.apply_known_outcomes(tx, list(known))
 
 
-_TOLD = """
-    insert into notifier.told (person_key, feedback_id, outcome, reason, at)
+_SAVE_OUTCOMES = """
+    insert into notifier.known_outcome (person_key, feedback_id, outcome, reason, at)
     select * from unnest(cast(:keys as text[]), cast(:ids as uuid[]), cast(:outcome as text[]), cast(:reason as text[]),
                          cast(:at as timestamptz[]))
     on conflict (person_key, feedback_id) do update set outcome = excluded.outcome, reason = excluded.reason, at = excluded.at"""

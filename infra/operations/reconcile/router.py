@@ -7,7 +7,6 @@ about, and gives events with the same ids, numbers and bytes.
 
 import hashlib
 import itertools
-import math
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -91,7 +90,10 @@ def in_order(inputs: Sequence[KeptRecord], evidence: Evidence) -> list[tuple[dat
     by_key: defaultdict[str, list[KeptRecord]] = defaultdict(list)
     for one in inputs:
         by_key[read_record(one.record).person_key].append(one)
-    timed = [pair for key, records in by_key.items() for pair in _of_key(key, records, evidence.decided)]
+    decided: defaultdict[str, dict[str, tuple[Rank, datetime]]] = defaultdict(dict)
+    for (key, cause), known in evidence.decided.items():
+        decided[key][cause] = known
+    timed = [pair for key, records in by_key.items() for pair in _of_key(records, decided[key])]
     timed.sort(key=lambda pair: pair[0])
     return [
         (at, list(part))
@@ -105,29 +107,33 @@ def _parts(records: Sequence[KeptRecord]) -> Iterator[Sequence[KeptRecord]]:
 
 
 def _of_key(
-    key: str, records: Sequence[KeptRecord], decided: Mapping[tuple[str, str], tuple[Rank, datetime]]
+    records: Sequence[KeptRecord], decided: Mapping[str, tuple[Rank, datetime]]
 ) -> Iterator[tuple[datetime, KeptRecord]]:
     """Yield the inputs of a person key in order, with times that do not go back."""
-    ranked = _ranked(key, records, {cause: rank for cause, (rank, _) in decided.items()})
     latest = datetime.min.replace(tzinfo=UTC)
-    for one in ranked:
-        known = decided.get((key, one.header("ce_id")))
+    for one in _ranked(records, decided):
+        known = decided.get(one.header("ce_id"))
         latest = max(latest, known[1] if known else datetime.fromtimestamp(one.at, UTC))
         yield latest, one
 
 
-def _ranked(key: str, records: Sequence[KeptRecord], ranks: Mapping[tuple[str, str], Rank]) -> list[KeptRecord]:
-    """Return the inputs of a person key in order: one that caused nothing follows the one before it in its partition."""
+def _ranked(records: Sequence[KeptRecord], decided: Mapping[str, tuple[Rank, datetime]]) -> list[KeptRecord]:
+    """Return inputs in order: one that caused nothing follows that before it in its partition, and what was decided before it came."""
     placed: list[tuple[Rank, float, int, KeptRecord]] = []
     last: dict[object, Rank] = {}
     for one in sorted(records, key=lambda one: (one.record.topic, one.record.partition, one.record.offset)):
-        rank = ranks.get((key, one.header("ce_id")))
-        if rank is None:
-            before = last.get(one.partition, (math.inf, 0.0, 0.0))
+        if known := decided.get(one.header("ce_id")):
+            rank = known[0]
+        else:
+            earlier = [rank for rank, at in decided.values() if at.timestamp() <= one.at]
+            before = max([*earlier, last.get(one.partition, _FIRST)])
             rank = (before[0], max(before[1], 0.5), before[2])
         last[one.partition] = rank
         placed.append((rank, one.at, one.record.offset, one))
     return [one for *_, one in sorted(placed, key=lambda each: each[:3])]
+
+
+_FIRST: Rank = (0.0, 0.0, 0.0)
 
 
 async def apply(

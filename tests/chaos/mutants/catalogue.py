@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from infra.operations.reconcile.kafka import KeptRecord
-    from infra.operations.reconcile.notifier import Told
+    from infra.operations.reconcile.notifier import Outcomes
     from schemas.events import CaseEvent, Event, HubReferral, ReferralContext
     from schemas.referral import Referral
     from services.intake.batch import Batch, PendingMessage, ProtocolResponse
@@ -298,14 +298,14 @@ def restore_without_versions() -> None:
     intake.rebuild = changed(intake.rebuild, rebuild)
 
 
-def restore_tells_again() -> None:
+def restore_repeats_feedback() -> None:
     """Do not mark what feedback.event says was sent."""
     from infra.operations.reconcile import notifier
 
-    async def settle(engine: "AsyncEngine", told: "Told") -> None:
+    async def save_outcomes(engine: "AsyncEngine", known: "Outcomes") -> None:
         return None
 
-    notifier.settle = changed(notifier.settle, settle)
+    notifier.save_outcomes = changed(notifier.save_outcomes, save_outcomes)
 
 
 # ---- the relay --------------------------------------------------------------------------------------------------------
@@ -602,8 +602,8 @@ MUTANTS = {
     "restore-without-versions": Mutant(
         "operator", "after a restore intake's referrals are rebuilt from their events", restore_without_versions
     ),
-    "restore-tells-again": Mutant(
-        "operator", "after a restore no feedback is sent that was sent before", restore_tells_again
+    "restore-repeats-feedback": Mutant(
+        "operator", "after a restore no feedback is sent that was sent before", restore_repeats_feedback
     ),
     "skip-locked": Mutant("every", "one relay at a time works on a shard, in order", skip_locked_without_order),
     "moving-cursor": Mutant("intake", "the relay marks published rows, and reads all unmarked rows", moving_cursor),

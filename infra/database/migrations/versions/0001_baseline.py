@@ -407,7 +407,7 @@ NOTIFIER = (
     # Feedback that `feedback.event` says was accepted or refused before the database was restored (lightbulb reconcile), until it is
     # composed again: it is then stored with this outcome and not sent.
     """
-        create table notifier.told (
+        create table notifier.known_outcome (
             person_key text not null,
             feedback_id uuid not null,
             outcome text not null check (outcome in ('accepted', 'failed')),
