@@ -77,14 +77,15 @@ async def _drop_existing(
     """Return the feedback that is not stored yet (a resubmitted event composes all of its feedback again), and ids with a known outcome."""
     result = await tx.execute(
         text("""
-            with incoming as (select * from unnest(cast(:keys as text[]), cast(:ids as uuid[])) as incoming (person_key, feedback_id))
-            select feedback_id, true as stored from notifier.feedback join incoming using (person_key, feedback_id)
-            union all select feedback_id, false from notifier.known_outcome join incoming using (person_key, feedback_id)"""),
+            select incoming.feedback_id, stored.feedback_id is not null as is_stored, known.feedback_id is not null as is_known
+            from unnest(cast(:keys as text[]), cast(:ids as uuid[])) as incoming (person_key, feedback_id)
+            left join notifier.feedback as stored using (person_key, feedback_id)
+            left join notifier.known_outcome as known using (person_key, feedback_id)"""),
         {"keys": [one.feedback.person_key for one in composed], "ids": [one.feedback.id for one in composed]},
     )
     rows = result.all()
-    existing = {str(row.feedback_id) for row in rows if row.stored}
-    known = {str(row.feedback_id) for row in rows if not row.stored}
+    existing = {str(row.feedback_id) for row in rows if row.is_stored}
+    known = {str(row.feedback_id) for row in rows if row.is_known}
     return [one for one in composed if one.feedback.id not in existing], known
 
 
@@ -94,7 +95,8 @@ async def apply_known_outcomes(tx: Transaction, feedback: Sequence[tuple[str, st
     Return how many had one.
     """
     result = await tx.execute(
-        _APPLY_OUTCOMES, {"keys": [key for key, _ in feedback], "ids": [one for _, one in feedback]}
+        _APPLY_OUTCOMES,
+        {"keys": [key for key, _ in feedback], "ids": [one for _, one in feedback], "waiting": "waiting"},
     )
     changed = [row._mapping for row in result]
     conversations = sorted({tuple(row.values()) for row in changed})
@@ -111,7 +113,7 @@ _APPLY_OUTCOMES = text("""
         steps = feedback.steps || jsonb_build_object(known.outcome, known.at)
     from unnest(cast(:keys as text[]), cast(:ids as uuid[])) as given (person_key, feedback_id)
     join notifier.known_outcome as known using (person_key, feedback_id)
-    where feedback.person_key = given.person_key and feedback.feedback_id = given.feedback_id and feedback.state = 'waiting'
+    where feedback.person_key = given.person_key and feedback.feedback_id = given.feedback_id and feedback.state = cast(:waiting as text)
     returning feedback.person_key, feedback.reference, feedback.recipient, feedback.channel""")
 
 _ADVANCE = text("""
@@ -135,11 +137,10 @@ _ADVANCE = text("""
         first_attempt_at = case when rest.next = held.next then held.first_attempt_at end,
         due_at = case when coalesce(rest.next, rest.resend[1]) is not null then clock_timestamp() end,
         due_since = case when coalesce(rest.next, rest.resend[1]) is not null then clock_timestamp() end,
-        failed_before = exists (
-            select from notifier.feedback as earlier
+        failed_before = coalesce((
+            select earlier.state = 'failed' from notifier.feedback as earlier
             where earlier.person_key = held.person_key and earlier.reference = held.reference and earlier.recipient = held.recipient
-              and earlier.channel = held.channel and earlier.ordinal = coalesce(rest.next, held.last + 1) - 1
-              and earlier.state = 'failed')
+              and earlier.channel = held.channel and earlier.ordinal = coalesce(rest.next, held.last + 1) - 1), false)
     from rest
     where held.person_key = rest.person_key and held.reference = rest.reference and held.recipient = rest.recipient
       and held.channel = rest.channel""")

@@ -26,6 +26,7 @@ from services.messaging import dead_letter_share
 from services.messaging.cloudevents import KafkaRecord
 from services.messaging.outbox import OutboxRow, Relay
 from services.notifier import backlog, circuits, leases
+from services.notifier import store as notifier_store
 from services.notifier.channels import Conversation, Delivered, DeliveryRequest, Failed, Outcome, Retry
 from services.notifier.channels.mailbox import Mailbox
 from services.notifier.circuits import Endpoint, Sighting
@@ -326,6 +327,18 @@ async def feedback_that_is_given_up(on: Services) -> None:
         await leases.give_up(tx, seconds=3600, limit=8)
 
 
+async def outcomes_known_after_a_restore(on: Services) -> None:
+    key = uuid4().hex
+    await _decide(on, a_record(received(a_reference(), a_referral()), key=key))
+    await on.receiver.receive(await case_events(on, key))
+    of = f"notifier.feedback where person_key = '{key}'"
+    async with on.owner.begin() as tx:
+        known = f"select person_key, feedback_id, 'accepted', null, now() from {of} limit 1 returning feedback_id::text"
+        feedback_id = await tx.scalar(text(f"insert into notifier.known_outcome {known}"))
+    async with on.engines["notifier"].begin() as tx:
+        assert await notifier_store.apply_known_outcomes(tx, [(key, str(feedback_id))])
+
+
 async def start_of_the_notifier(on: Services) -> None:
     async with on.engines["notifier"].begin() as tx:
         await circuits.replace_unaddressed(tx, partners.unaddressed(the_partners({}), mesh=False))
@@ -444,7 +457,7 @@ WORK = (
     start_of_the_router, life_of_a_person, a_command_on_many_referrals, a_decision_that_fails, a_pause_of_a_topic,
     a_case_of_many_referrals, a_number_of_many_persons, a_redelivery,
     dead_letters_of_the_router, overdue_discharges, a_death_of_many_stays,
-    start_of_the_notifier, events_of_a_person, deliveries, feedback_that_is_given_up, a_feedback_after_many,
+    start_of_the_notifier, events_of_a_person, deliveries, feedback_that_is_given_up, outcomes_known_after_a_restore, a_feedback_after_many,
     dead_letters_of_the_notifier, rounds_of_the_relays, looks, comparisons,
 )  # fmt: skip
 
