@@ -27,7 +27,8 @@ sandbox, **two processes of each service**, and a proxy that can cut each connec
 - the faults and their times: three to five that overlap, and, when the work that they delayed is done, one without overlap. Some bring load of
   their own: a hot key (many people and referrals under one NHS number), a hub's topic that refuses while referrals for it arrive, malformed
   commands, a flood of records that are none, a recipient that answers after seconds while its backlog grows. After some an operator's
-  command is run, as [Operate](operate.md) says: `lightbulb reconcile` after records were deleted unread.
+  command is run, as [Operate](operate.md) says: `lightbulb reconcile` after records were deleted unread or an
+  older copy of the database was restored.
 
 The inputs of one person are sent in the seed's order, each after the effect of the previous one was seen. Different persons run in parallel. Every
 fourth seed sends one person's inputs without waiting (a race). The other seeds run twice, without and with faults. Then the installation
@@ -67,6 +68,8 @@ NOT_COVERED = """\
 - A partner's token or a directory that changes while faults happen; operators' commands (resubmit, replay, republish) under faults.
 - A seed gives the same plan only while tests/chaos/harness/plan.py and schedule.py are unchanged. Plans that failed are therefore
   recorded: `tests/chaos/kept_plans`, which `SEEDS=ci` runs.
+- The order of feedback on a case whose events were deleted from Kafka unread and published again: what came after them is composed first.
+- What was not on Kafka when the database was lost, and the bytes of messages after a restore: only a copy of the database has them.
 - Days of operation: an installation runs at most twenty seeds, and is then deleted.
 - Full disks are small tmpfs mounts. If they cannot be mounted (no root), these two faults do nothing. A full disk halts a broker; it is
   restarted when space is free.

@@ -251,8 +251,8 @@ def read_only_sessions_kept() -> None:
     """Keep a session that has become read-only."""
     from services.runtime import database
 
-    kept = tuple(one for one in database.SESSION_CLASSES if one != "25")
-    database.SESSION_CLASSES = changed(database.SESSION_CLASSES, kept)
+    without_25 = ("26", "26", "34")
+    database.SESSION_CLASSES = changed(database.SESSION_CLASSES, without_25)
 
 
 def no_waiting_at_start() -> None:
@@ -263,12 +263,16 @@ def no_waiting_at_start() -> None:
 
     @asynccontextmanager
     async def ready(
-        chosen: "Settings", checks: "startup.Checks", *limits: "HttpLimits", **what: bool
+        chosen: "Settings",
+        checks: "startup.Checks",
+        limits: "HttpLimits" = startup.DEFAULT_LIMITS,  # type: ignore[attr-defined]  # imported there
+        *,
+        only_health: bool = False,
     ) -> "AsyncIterator[HttpServers]":
         for each in checks.values():
             for check in each:
                 await check()
-        async with before(chosen, checks, *limits, **what) as servers:
+        async with before(chosen, checks, limits, only_health=only_health) as servers:
             yield servers
 
     before = startup.ready
@@ -536,7 +540,8 @@ def endpoint_rejects_the_message() -> None:
     """Take a redirect or a 404 of an endpoint for a rejection of the message."""
     from services.notifier.channels import fhir_endpoint
 
-    fhir_endpoint.ABOUT_THE_MESSAGE = changed(fhir_endpoint.ABOUT_THE_MESSAGE, frozenset({302, 400, 404, 409, 422}))
+    final = frozenset({302, 400, 404, 409, 422})
+    fhir_endpoint.ABOUT_THE_MESSAGE = changed(fhir_endpoint.ABOUT_THE_MESSAGE, final)  # type: ignore[attr-defined]  # imported there
 
 
 def no_circuit() -> None:
@@ -555,9 +560,15 @@ def mailbox_without_address() -> None:
             return found
         return found.model_copy(update={"recipient": found.recipient.model_copy(update={"channel": "mailbox"})})
 
+    def partner(self: PartnerRecipients, partner_id: str) -> "RegisteredRecipient | None":
+        return fallen_back(self, by_id(self, partner_id))
+
+    def organisation(self: PartnerRecipients, ods: str) -> "RegisteredRecipient | None":
+        return fallen_back(self, by_ods(self, ods))
+
     by_id, by_ods = PartnerRecipients.partner, PartnerRecipients.organisation
-    PartnerRecipients.partner = lambda self, name: fallen_back(self, by_id(self, name))  # type: ignore[method-assign]
-    PartnerRecipients.organisation = lambda self, ods: fallen_back(self, by_ods(self, ods))  # type: ignore[method-assign]
+    PartnerRecipients.partner = partner  # type: ignore[method-assign]
+    PartnerRecipients.organisation = organisation  # type: ignore[method-assign]
 
 
 def part_as_whole() -> None:
