@@ -26,6 +26,11 @@ RESENT = "resend feedback"
 """The action in the audit log."""
 
 
+def name_of(reference: str, feedback_id: str) -> str:
+    """Return the id of a feedback on the command line: the reference and the beginning of the feedback id."""
+    return f"{reference}:{feedback_id[:8]}"
+
+
 @dataclass(frozen=True, slots=True)
 class FeedbackFilters:
     """Filters of feedback; None does not filter. `reason` matches from the beginning; times are those at which it was composed."""
@@ -58,8 +63,7 @@ class FeedbackRow:
 
     @property
     def name(self) -> str:
-        """Its id on the command line: the reference and the beginning of the feedback id."""
-        return f"{self.reference}:{self.feedback_id[:8]}"
+        return name_of(self.reference, self.feedback_id)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the feedback as JSON values, without personal data."""

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.operations import reasons
+from infra.operations import feedback, reasons
 
 LATEST = 10_000
 """Maximum number of events of a person that are searched for the referral, the latest ones: many may share a key."""
@@ -96,7 +96,8 @@ def _due(row: Row[Any]) -> str:
 
 
 def _failed(row: Row[Any]) -> str:
-    return f"a person: feedback {row.feedback_type} to {row.recipient} failed ({row.reason}); lightbulb feedback show {row.feedback_id}"
+    name = feedback.name_of(row.reference, str(row.feedback_id))
+    return f"a person: feedback {row.feedback_type} to {row.recipient} failed ({row.reason}); lightbulb feedback show {name}"
 
 
 def _kept(row: Row[Any]) -> str:
@@ -169,7 +170,7 @@ _WAITS = (
     ),
     (
         text("""
-            select feedback_id, feedback_type, recipient, reason from notifier.feedback
+            select reference, feedback_id, feedback_type, recipient, reason from notifier.feedback
             as failed where reference = :reference and state = 'failed' and not exists (
                 select from notifier.feedback as later
                 where later.reference = :reference and later.recipient = failed.recipient and later.channel = failed.channel

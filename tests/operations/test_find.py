@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from infra.cli.main import app
 from infra.cli.terminal import CommandError
-from infra.operations import find, trace
+from infra.operations import feedback, find, trace
 from infra.operations.audit_log import Operator
 from infra.operations.find import SearchFilters, WrongSecret
 from infra.operations.referral_position import ReferralPosition
@@ -249,6 +249,16 @@ async def test_the_position_says_what_a_referral_waits_for_at_every_stage(instal
     assert due == f"feedback received and 1 more to {GP} by fhir: due"
     assert kept.startswith("first-contact, to fetch 1 feedback(s), the oldest of 20")
     assert hub == "hub triage, to accept it"
+
+    async with installed.engine.begin() as tx:
+        await tx.execute(
+            text("update notifier.feedback set state = 'failed', reason = 'http 422' where state = 'waiting'")
+        )
+    failed = [wait for wait in await installed.waits(reference) if wait.startswith("a person: feedback")]
+    assert failed
+    for command in (wait.partition("; ")[2] for wait in failed):
+        [shown] = await feedback.named(installed.engine, [command.removeprefix("lightbulb feedback show ")])
+        assert (shown.reference, shown.state) == (reference, "failed")
 
 
 async def test_the_position_names_a_dead_letter_of_a_command_for_its_case(installed: Installation) -> None:
