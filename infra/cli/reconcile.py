@@ -88,5 +88,10 @@ def _print_lost(summary: ReconcileSummary) -> None:
         console.print(
             f"[red]{summary.differing:,} events were decided otherwise than Kafka has them: compare with the hubs.[/red]"
         )
+    for topic, count in summary.lost_commands.items():
+        console.print(
+            f"[red]{count:,} commands on {topic} were deleted before they were read: ask the hub to send again what had no"
+            " answer.[/red]"
+        )
     for reference in summary.without_documents:
         console.print(f"[red]The documents of {reference} are lost: its sender has to send them again.[/red]")

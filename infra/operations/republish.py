@@ -48,12 +48,12 @@ class EventStream:
                 where known.person_key = page.person_key and known.topic = '{self.topic}' and known.event_id = page.event_id)"""  # noqa: S608 - constants
 
     def page(self, *, unread: bool) -> str:
-        """Return the query for the next events by person key and id: those since a time, or published ones that were not read.
+        """Return the query for the next events by person key and id: those since a time, or those published by `:until` that were not read.
 
         Of these, `wanted` is false if a copy still waits to be published.
         """
         wanted = (
-            f"published_at is not null and {self._unread} and not exists ({self._waiting_copy})" if unread else "true"
+            f"published_at <= :until and {self._unread} and not exists ({self._waiting_copy})" if unread else "true"
         )
         return f"""
             with page as materialized (
@@ -117,6 +117,7 @@ class RepublishSummary:
 
 
 EARLIEST = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+LATEST = datetime.fromisoformat("9999-01-01T00:00:00+00:00")
 
 
 async def find(
@@ -125,12 +126,16 @@ async def find(
     since: datetime = EARLIEST,
     *,
     unread: bool,
+    until: datetime = LATEST,
     report: Report = lambda *_: None,
 ) -> AsyncIterator[OutboxEvent]:
-    """Yield the published events of a stream since a time, or of these only what its reader lacks, by person key and in order."""
+    """Yield the events of a stream since a time, or of these only what was published by `until` and its reader lacks.
+
+    They come by person key and in order.
+    """
     key, last, done = "", 0, 0
     while True:
-        at = {"key": key, "id": last, "target": stream.topic, "since": since}
+        at = {"key": key, "id": last, "target": stream.topic, "since": since} | ({"until": until} if unread else {})
         async with engine.connect() as tx:
             rows = (await tx.execute(text(stream.page(unread=unread)), at)).all()
         for row in rows:

@@ -110,7 +110,8 @@ _COUNT = text("""
     select channel, recipient, failures, reference, reason,
            case when failures >= cast(:opens as integer) then now() end, trials,
            greatest(now() + make_interval(secs => requested),
-                    case when failures >= cast(:opens as integer) and reference is null then now() + make_interval(secs => :first) end)
+                    case when failures < cast(:opens as integer) then null
+                         when reference is null then now() + make_interval(secs => :first) else now() end)
     from unnest(cast(:channels as text[]), cast(:recipients as text[]), cast(:failures as integer[]), cast(:references as text[]),
                 cast(:reasons as text[]), cast(:trials as integer[]), cast(:requested as double precision[]))
          as failed (channel, recipient, failures, reference, reason, trials, requested)

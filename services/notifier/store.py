@@ -77,14 +77,17 @@ async def _drop_existing(
     """Return the feedback that is not stored yet (a resubmitted event composes all of its feedback again), and ids with a known outcome."""
     result = await tx.execute(
         text("""
-            with incoming as (select * from unnest(cast(:keys as text[]), cast(:ids as uuid[])) as incoming (person_key, feedback_id))
-            select feedback_id, true as stored from notifier.feedback join incoming using (person_key, feedback_id)
-            union all select feedback_id, false from notifier.known_outcome join incoming using (person_key, feedback_id)"""),
+            select feedback_id,
+                   exists (select from notifier.feedback as one
+                           where one.person_key = incoming.person_key and one.feedback_id = incoming.feedback_id) as stored,
+                   exists (select from notifier.known_outcome as one
+                           where one.person_key = incoming.person_key and one.feedback_id = incoming.feedback_id) as known
+            from unnest(cast(:keys as text[]), cast(:ids as uuid[])) as incoming (person_key, feedback_id)"""),
         {"keys": [one.feedback.person_key for one in composed], "ids": [one.feedback.id for one in composed]},
     )
     rows = result.all()
     existing = {str(row.feedback_id) for row in rows if row.stored}
-    known = {str(row.feedback_id) for row in rows if not row.stored}
+    known = {str(row.feedback_id) for row in rows if row.known}
     return [one for one in composed if one.feedback.id not in existing], known
 
 
@@ -111,7 +114,8 @@ _APPLY_OUTCOMES = text("""
         steps = feedback.steps || jsonb_build_object(known.outcome, known.at)
     from unnest(cast(:keys as text[]), cast(:ids as uuid[])) as given (person_key, feedback_id)
     join notifier.known_outcome as known using (person_key, feedback_id)
-    where feedback.person_key = given.person_key and feedback.feedback_id = given.feedback_id and feedback.state = 'waiting'
+    where feedback.person_key = given.person_key and feedback.feedback_id = given.feedback_id
+      and feedback.state not in ('accepted', 'failed')
     returning feedback.person_key, feedback.reference, feedback.recipient, feedback.channel""")
 
 _ADVANCE = text("""
@@ -121,11 +125,15 @@ _ADVANCE = text("""
              as given (person_key, reference, recipient, channel)
         join notifier.conversation as held using (person_key, reference, recipient, channel)
         cross join lateral (
-            select min(ordinal) filter (where ordinal >= held.next) as next,
-                   array_agg(ordinal order by ordinal) filter (where ordinal < held.next) as resend
-            from notifier.feedback as one
-            where one.person_key = held.person_key and one.reference = held.reference and one.recipient = held.recipient
-              and one.channel = held.channel and one.state = 'waiting'
+            select (select ordinal from notifier.feedback as one
+                    where one.person_key = held.person_key and one.reference = held.reference and one.recipient = held.recipient
+                      and one.channel = held.channel and one.ordinal >= held.next and one.state not in ('accepted', 'failed')
+                    order by ordinal limit 1) as next,
+                   (select array_agg(again.ordinal order by again.ordinal) from unnest(held.resend) as again (ordinal)
+                    where (select one.state from notifier.feedback as one
+                           where one.person_key = held.person_key and one.reference = held.reference
+                             and one.recipient = held.recipient and one.channel = held.channel
+                             and one.ordinal = again.ordinal) = 'waiting') as resend
         ) as waiting
         order by 1, 2, 3, 4 for update of held
     )
@@ -135,11 +143,10 @@ _ADVANCE = text("""
         first_attempt_at = case when rest.next = held.next then held.first_attempt_at end,
         due_at = case when coalesce(rest.next, rest.resend[1]) is not null then clock_timestamp() end,
         due_since = case when coalesce(rest.next, rest.resend[1]) is not null then clock_timestamp() end,
-        failed_before = exists (
-            select from notifier.feedback as earlier
+        failed_before = coalesce((
+            select earlier.state from notifier.feedback as earlier
             where earlier.person_key = held.person_key and earlier.reference = held.reference and earlier.recipient = held.recipient
-              and earlier.channel = held.channel and earlier.ordinal = coalesce(rest.next, held.last + 1) - 1
-              and earlier.state = 'failed')
+              and earlier.channel = held.channel and earlier.ordinal = coalesce(rest.next, held.last + 1) - 1) = 'failed', false)
     from rest
     where held.person_key = rest.person_key and held.reference = rest.reference and held.recipient = rest.recipient
       and held.channel = rest.channel""")

@@ -109,6 +109,13 @@ async def test_a_feedback_that_its_endpoint_cannot_process_does_not_hold_up_othe
     assert {row.reference for row in accepted} == {"LB-0002", "LB-0003"}
 
 
+async def test_a_circuit_that_one_referral_opens_in_one_batch_is_tried_at_once(engine: AsyncEngine) -> None:
+    async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
+        await composed(notifier, 1, 2)
+    assert len(await seen(engine, *[failure(1)] * OPENS_AFTER)) == 1
+    assert len(await acquired(engine)) == 1
+
+
 # ---- one circuit for all processes ----------------------------------------------------------------------------------
 
 

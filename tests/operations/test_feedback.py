@@ -3,12 +3,15 @@
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.operations.reconcile import notifier
 from services.runtime import database
 from tests.conftest import empty
 from tests.notifier.builders import GP, GP_MAILBOX, GP_MESH, a_life, by_gp, the_recipients
@@ -121,6 +124,20 @@ def test_failed_feedback_is_sent_again_with_the_same_bytes_before_what_waits(do:
     ]
     [conversation] = do(lambda engine: rows(engine, "select * from notifier.conversation where recipient = :r", r=GP))
     assert (conversation.next, conversation.resend, conversation.due_at) == (3, None, None)
+
+
+def test_an_outcome_from_before_a_resend_does_not_end_it(do: Do) -> None:
+    do(_a_lost_conversation)
+    [failed] = listed("--failed")
+    run("feedback", "resend", failed["id"], *WHO)
+    [row] = do(lambda engine: rows(engine, f"{FIRST} where state = 'waiting' and ordinal = 1"))
+    moments = {"before": row.resent - timedelta(milliseconds=1), "after": row.resent + timedelta(milliseconds=1)}
+    for when, at in moments.items():
+        known = {(row.person_key, str(row.feedback_id)): {"outcome": "failed", "reason": "http 422", "at": at}}
+        assert do(partial(notifier.unknown, known=known)) == (known if when == "after" else {}), when
+
+
+FIRST = "select person_key, feedback_id, cast(steps ->> 'resent' as timestamptz) as resent from notifier.feedback"
 
 
 def test_accepted_feedback_is_sent_again_by_its_id_only_and_what_is_kept_is_not(do: Do) -> None:

@@ -1,14 +1,21 @@
-"""The order in which the router applies again what it had applied: that of what it published, not that of Kafka."""
+"""What reconcile takes in and in which order; by a drill with an installation see test_restore.py."""
 
 import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import pytest
+from aiokafka import TopicPartition
+
+from infra.operations import reconcile
 from infra.operations.reconcile.kafka import KeptRecord
-from infra.operations.reconcile.router import Evidence, in_order
+from infra.operations.reconcile.router import Evidence, in_order, person_keys
 from services.messaging.cloudevents import KafkaRecord
+from services.runtime import database
+from services.runtime.positions import Gap
 
 KEY = "a" * 32
 NOON = datetime(2026, 11, 5, 12, tzinfo=UTC)
@@ -65,3 +72,28 @@ def test_inputs_are_applied_in_the_order_of_the_sequence_and_in_the_batches_of_b
     ]
     assert batches[0] == (NOON + timedelta(seconds=1), ["received"])
     assert [at for at, _ in batches] == sorted(at for at, _ in batches)
+
+
+def test_a_command_is_about_the_person_in_its_data_whatever_the_key_of_its_record() -> None:
+    command = a_record("hub.blaby.command", 0, "accept")
+    assert person_keys([replace(command, record=replace(command.record, key=b"a case"))]) == {KEY}
+
+
+@pytest.mark.parametrize(
+    ("first", "following", "kept_from", "lost"),
+    [(5, 9, 9, 4), (5, 9, 12, 4), (5, 9, 7, 2), (5, 9, 5, 0), (5, 9, 0, 0), (9, 0, 0, 1)],
+)
+def test_a_command_is_lost_if_kafka_deleted_it_unread(first: int, following: int, kept_from: int, lost: int) -> None:
+    gap = Gap(TopicPartition("hub.blaby.command", 0), first, following)
+    assert reconcile._before(gap, kept_from) == lost
+
+
+async def test_two_repairs_do_not_run_at_the_same_time(migrated: str) -> None:
+    engine = database.connect(migrated, pool=2)
+    async with reconcile._alone(engine):
+        with pytest.raises(reconcile.ServicesRun, match="Another"):
+            async with reconcile._alone(engine):
+                pass
+    async with reconcile._alone(engine):
+        pass
+    await engine.dispose()

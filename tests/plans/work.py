@@ -26,6 +26,7 @@ from services.messaging import dead_letter_share
 from services.messaging.cloudevents import KafkaRecord
 from services.messaging.outbox import OutboxRow, Relay
 from services.notifier import backlog, circuits, leases
+from services.notifier import store as notifier_store
 from services.notifier.channels import Conversation, Delivered, DeliveryRequest, Failed, Outcome, Retry
 from services.notifier.channels.mailbox import Mailbox
 from services.notifier.circuits import Endpoint, Sighting
@@ -40,7 +41,7 @@ from services.router.consumer import Batches
 from services.router.decide import lifecycle
 from services.router.decide.lifecycle import CaseDecision
 from services.router.overdue import OverdueDischarges
-from services.runtime import database, health, positions
+from services.runtime import database, health, positions, startup
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.database import SERVICE_ROLES
 from services.runtime.positions import Gap
@@ -331,6 +332,32 @@ async def start_of_the_notifier(on: Services) -> None:
         await circuits.replace_unaddressed(tx, partners.unaddressed(the_partners({}), mesh=False))
 
 
+async def checks_at_start(on: Services) -> None:
+    for engine in on.engines.values():
+        async with engine.connect() as one, engine.connect() as other:
+            await startup._check_settings(one, {})
+            await startup._check_settings(one, {"application_name": "lightbulb"})
+            await startup._check_sessions(one, other)
+
+
+async def feedback_with_a_known_outcome(on: Services) -> None:
+    async with on.owner.begin() as tx:
+        told = await tx.execute(
+            text(f"""
+                insert into notifier.known_outcome (person_key, feedback_id, outcome, at)
+                select person_key, feedback_id, 'accepted', now() from notifier.feedback
+                where recipient = '{LONG}' and state = 'waiting' returning person_key, feedback_id""")
+        )
+        rows = [(row.person_key, str(row.feedback_id)) for row in told]
+        next_one = f"select ordinal from notifier.feedback where recipient = '{LONG}' and state = 'waiting'"
+        await tx.execute(text(f"update notifier.conversation set next = ({next_one}) where recipient = '{LONG}'"))
+    async with on.engines["notifier"].connect() as tx:
+        assert await notifier_store.apply_known_outcomes(tx, rows)
+        await tx.rollback()
+    async with on.owner.begin() as tx:
+        await tx.execute(text("delete from notifier.known_outcome"))
+
+
 async def a_feedback_after_many(on: Services) -> None:
     async with on.owner.connect() as tx:
         row = (
@@ -444,8 +471,8 @@ WORK = (
     start_of_the_router, life_of_a_person, a_command_on_many_referrals, a_decision_that_fails, a_pause_of_a_topic,
     a_case_of_many_referrals, a_number_of_many_persons, a_redelivery,
     dead_letters_of_the_router, overdue_discharges, a_death_of_many_stays,
-    start_of_the_notifier, events_of_a_person, deliveries, feedback_that_is_given_up, a_feedback_after_many,
-    dead_letters_of_the_notifier, rounds_of_the_relays, looks, comparisons,
+    checks_at_start, start_of_the_notifier, events_of_a_person, deliveries, feedback_that_is_given_up, a_feedback_after_many,
+    feedback_with_a_known_outcome, dead_letters_of_the_notifier, rounds_of_the_relays, looks, comparisons,
 )  # fmt: skip
 
 

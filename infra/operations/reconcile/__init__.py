@@ -5,8 +5,10 @@ notifier reads its case events again, and the outcomes of feedback are kept. If 
 lack is published again from the outboxes. Repeating it is harmless: each step looks for what is missing.
 """
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +27,9 @@ from schemas.topics import CASE_EVENT, FEEDBACK_EVENT, REFERRAL_EVENT, declared,
 from services.reference import directory as directories
 from services.reference.directory import Directory
 from services.router import directory_versions
+from services.runtime import positions
 from services.runtime.database import SERVICE_ROLES
+from services.runtime.positions import Gap
 
 GROUPS = ("router", "notifier")
 
@@ -34,12 +38,14 @@ MARGIN = timedelta(days=1)
 
 
 class ServicesRun(Exception):
-    """Something has to be taken in, and services run; the text names them."""
+    """Services, or another reconcile, run while something has to be taken in; the text names them."""
 
 
 @dataclass(slots=True)
 class Missing:
-    """What Kafka has and PostgreSQL lacks, and the other way round."""
+    """What Kafka has and PostgreSQL lacks, and the other way round. What is published after `began` is not missed on Kafka."""
+
+    began: datetime
 
     referrals: list[KeptRecord] = field(default_factory=list)
     """Events of intake that its outbox lacks."""
@@ -59,6 +65,9 @@ class Missing:
     to_publish: dict[EventStream, list[OutboxEvent]] = field(default_factory=dict)
     """Events that their reader or hub lacks."""
 
+    lost_commands: dict[str, int] = field(default_factory=dict)
+    """Commands of hubs that were deleted unread, by topic: only the hub has them. 0: Kafka still has those that were not read."""
+
     @property
     def must_be_taken_in(self) -> bool:
         return bool(self.referrals or self.inputs or self.case_events or self.outcomes)
@@ -69,7 +78,7 @@ class ReconcileSummary:
     """What was missing, and was repaired unless it is a dry run: numbers of events.
 
     `differing`: events that the router decided otherwise than those that Kafka has. `without_documents`: references of referrals whose
-    documents are lost.
+    documents are lost. `lost_commands`: commands that were deleted unread, by topic of the hub, which has to send them again.
     """
 
     referral_events: int = 0
@@ -80,12 +89,13 @@ class ReconcileSummary:
     gaps_resolved: int = 0
     differing: int = 0
     without_documents: Sequence[str] = ()
+    lost_commands: Mapping[str, int] = field(default_factory=dict)
 
     def is_left(self, dry_run: bool) -> bool:
         """Return whether something is missing that was not repaired."""
         counts = (self.referral_events, self.router_inputs, self.case_events, self.feedback_outcomes)
         missing = any(counts) or any(self.published_again.values())
-        return bool(self.differing or self.without_documents or (dry_run and missing))
+        return bool(self.differing or self.without_documents or self.lost_commands or (dry_run and missing))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +119,31 @@ async def run(
     """Compare, and repair unless it is a dry run. Raise ServicesRun if something has to be taken in while services run."""
     async with kafka.opened(bootstrap) as topics:
         on = ReconcileContext(engine, topics, directories.load(folder), folder, report)
-        found = await _compare(on)
         if dry_run:
+            found = await _compare(on)
             await _find_unpublished(on, found)
             return _summary(found)
-        if found.must_be_taken_in:
-            await _require_stopped(on)
-        async with engine.begin() as tx:
-            await record_action(tx, "router", "reconcile", by, {"taken_in": _counts(found)})
-        return await _repair(on, found)
+        async with _alone(engine):
+            found = await _compare(on)
+            if found.must_be_taken_in:
+                await _require_stopped(on)
+            async with engine.begin() as tx:
+                await record_action(tx, "router", "reconcile", by, {"taken_in": _counts(found)})
+            return await _repair(on, found)
+
+
+@contextlib.asynccontextmanager
+async def _alone(engine: AsyncEngine) -> AsyncIterator[None]:
+    """Raise ServicesRun if another reconcile repairs: both would take in the same."""
+    lock = "hashtextextended('lightbulb reconcile', 0)"
+    async with engine.connect() as session:
+        if not await session.scalar(text(f"select pg_try_advisory_lock({lock})")):
+            raise ServicesRun("Another `lightbulb reconcile` repairs this installation. Nothing was changed.")
+        await session.commit()
+        try:
+            yield
+        finally:
+            await session.execute(text(f"select pg_advisory_unlock({lock})"))
 
 
 def _counts(found: Missing) -> dict[str, int]:
@@ -137,6 +163,7 @@ def _summary(found: Missing, resolved: int = 0, differing: int = 0, documents: S
         gaps_resolved=resolved,
         differing=differing,
         without_documents=documents,
+        lost_commands={topic: count for topic, count in found.lost_commands.items() if count},
     )
 
 
@@ -161,7 +188,9 @@ async def _require_stopped(on: ReconcileContext) -> None:
 
 
 async def _compare(on: ReconcileContext) -> Missing:
-    found = Missing()
+    async with on.engine.connect() as tx:
+        began: datetime = await tx.scalar(text("select clock_timestamp()"))
+    found = Missing(began, lost_commands=await _lost_commands(on))
     await _compare_inputs(on, found)
     read = await on.kafka.committed("notifier")
     async for records in on.kafka.read([CASE_EVENT], on.report):
@@ -174,6 +203,23 @@ async def _compare(on: ReconcileContext) -> Missing:
         async for records in on.kafka.read([hub_case(hub)], on.report):
             _note(found, records)
     return found
+
+
+async def _lost_commands(on: ReconcileContext) -> dict[str, int]:
+    """Return how many commands the router has not read and Kafka no longer has, by topic; 0 if it has all of them."""
+    async with on.engine.connect() as tx:
+        gaps = (await positions.stored(tx, "router", ())).gone
+    gaps = [gap for gap in gaps if gap.partition.topic != REFERRAL_EVENT]
+    kept_from = await on.kafka.firsts({gap.partition.topic for gap in gaps})
+    lost: Counter[str] = Counter()
+    for gap in gaps:
+        lost[gap.partition.topic] += _before(gap, kept_from.get(gap.partition, gap.next))
+    return dict(lost)
+
+
+def _before(gap: Gap, offset: int) -> int:
+    """Return how many records of a gap are before this offset; 1 if the topic was made again, so that it is not known."""
+    return 1 if gap.next < gap.first else max(0, min(gap.next, offset) - gap.first)
 
 
 async def _compare_inputs(on: ReconcileContext, found: Missing) -> None:
@@ -204,7 +250,7 @@ async def _find_unpublished(on: ReconcileContext, found: Missing) -> None:
 
 async def _find(on: ReconcileContext, found: Missing, stream: EventStream, since: datetime) -> None:
     kept = found.on_kafka.get(stream.topic, set())
-    rows = republish.find(on.engine, stream, since, unread=True, report=on.report)
+    rows = republish.find(on.engine, stream, since, unread=True, until=found.began, report=on.report)
     found.to_publish[stream] = [row async for row in rows if row.event_id not in kept]
 
 
@@ -223,8 +269,7 @@ async def _repair(on: ReconcileContext, found: Missing) -> ReconcileSummary:
     await _find_unpublished(on, found)
     for stream, rows in found.to_publish.items():
         await republish.copy(on.engine, stream, rows)
-    commands = [hub_command(hub) for hub in on.hubs]
-    resolved = await republish.resolve(on.engine, [REFERRAL_EVENT, CASE_EVENT, *commands])
+    resolved = await republish.resolve(on.engine, [REFERRAL_EVENT, CASE_EVENT, *found.lost_commands])
     return _summary(found, resolved, differing, sorted(set(documents)))
 
 
@@ -242,14 +287,13 @@ async def _apply_inputs(on: ReconcileContext, found: Missing) -> int:
     if not found.inputs:
         return 0
     await directory_versions.store_directory(on.engine, on.folder, on.directory.version)
-    evidence = Evidence(frozenset(one.key for one in found.inputs))
+    evidence = Evidence(router.person_keys(found.inputs))
     async for records in on.kafka.read([CASE_EVENT], on.report):
         evidence.add(records)
     for hub in on.hubs:
         async for records in on.kafka.read([hub_case(hub)], on.report):
             evidence.add(records)
-    await router.apply(on.engine, on.directory, router.in_order(found.inputs, evidence), on.report)
-    return await router.mark_published(on.engine, evidence.values)
+    return await router.apply(on.engine, on.directory, found.inputs, evidence, on.report)
 
 
 async def _set_positions(on: ReconcileContext, found: Missing) -> None:

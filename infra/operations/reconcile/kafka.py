@@ -95,6 +95,11 @@ class KafkaTopics:
         found = await _despite_a_new_coordinator(lambda: self._admin.list_consumer_group_offsets(group))
         return {partition: at.offset for partition, at in found.items() if at.offset >= 0}
 
+    async def firsts(self, topics: Collection[str]) -> dict[TopicPartition, int]:
+        """Return the first offset of each partition."""
+        firsts: dict[TopicPartition, int] = await self._consumer.beginning_offsets(await self._partitions(topics))
+        return firsts
+
     async def ends(self, topics: Collection[str]) -> dict[TopicPartition, int]:
         """Return the end of each partition."""
         ends: dict[TopicPartition, int] = await self._consumer.end_offsets(await self._partitions(topics))

@@ -54,7 +54,7 @@ def outcomes(records: Iterable[KeptRecord]) -> Outcomes:
 
 
 async def unknown(engine: AsyncEngine, known: Outcomes) -> Outcomes:
-    """Return the outcomes of feedback that waits, or is not stored."""
+    """Return the outcomes of feedback that waits, or is not stored. An operator may have sent it again after an outcome: then it waits."""
     async with engine.connect() as tx:
         places = await tx.scalars(text(_KNOWN), _columns(known))
         places_known = set(places)
@@ -70,9 +70,11 @@ def _columns(known: Outcomes) -> dict[str, list[Any]]:
 
 
 _KNOWN = """
-    select place from unnest(cast(:keys as text[]), cast(:ids as uuid[])) with ordinality as given (person_key, feedback_id, place)
+    select place from unnest(cast(:keys as text[]), cast(:ids as uuid[]), cast(:at as timestamptz[]))
+        with ordinality as given (person_key, feedback_id, at, place)
     where exists (
-            select from notifier.feedback where person_key = given.person_key and feedback_id = given.feedback_id and state <> 'waiting')
+            select from notifier.feedback where person_key = given.person_key and feedback_id = given.feedback_id
+            and (state <> 'waiting' or cast(steps ->> 'resent' as timestamptz) >= given.at))
        or (exists (select from notifier.known_outcome where person_key = given.person_key and feedback_id = given.feedback_id)
            and not exists (
             select from notifier.feedback where person_key = given.person_key and feedback_id = given.feedback_id))"""

@@ -47,7 +47,7 @@ async def missing(engine: AsyncEngine, records: Sequence[KeptRecord]) -> list[Ke
 _DEAD_LETTERS = """
     select place from unnest(cast(:topics as text[]), cast(:partitions as integer[]), cast(:offsets as bigint[]), cast(:contents as text[]))
         with ordinality as given (topic, partition, "offset", content, place)
-    join router.dead_letter as held using (topic, partition, "offset", content) where held.resolved_at is null"""
+    join router.dead_letter as held using (topic, partition, "offset", content)"""
 
 
 def _places(records: Sequence[KeptRecord]) -> dict[str, list[object]]:
@@ -61,7 +61,7 @@ def _places(records: Sequence[KeptRecord]) -> dict[str, list[object]]:
 
 @dataclass(slots=True)
 class Evidence:
-    """When and in which order inputs of some person keys were decided, by what they caused, and the bytes of that."""
+    """When and in which order the inputs of `keys`, person keys, were decided, by what they caused, and the bytes of that."""
 
     keys: frozenset[str]
     decided: dict[tuple[str, str], tuple[Rank, datetime]] = field(default_factory=dict)
@@ -83,6 +83,11 @@ class Evidence:
         known = self.decided.get(cause)
         if known is None or rank < known[0]:
             self.decided[cause] = rank, datetime.fromisoformat(one.header("ce_time"))
+
+
+def person_keys(inputs: Sequence[KeptRecord]) -> frozenset[str]:
+    """Return whom these inputs are about: of a command its data says so, not the key of its record."""
+    return frozenset(read_record(one.record).person_key for one in inputs)
 
 
 def in_order(inputs: Sequence[KeptRecord], evidence: Evidence) -> list[tuple[datetime, list[KeptRecord]]]:
@@ -137,19 +142,23 @@ _FIRST: Rank = (0.0, 0.0, 0.0)
 
 
 async def apply(
-    engine: AsyncEngine, directory: Directory, batches: Sequence[tuple[datetime, Sequence[KeptRecord]]], report: Report
-) -> None:
-    """Apply these inputs with the router's own code, each batch at its time."""
-    done = 0
-    for at, records in batches:
+    engine: AsyncEngine, directory: Directory, inputs: Sequence[KeptRecord], evidence: Evidence, report: Report
+) -> int:
+    """Apply these inputs with the router's own code, each batch at its time. Return how many events differ from those on Kafka.
+
+    What Kafka has is marked as published after each batch, so that a kill leaves at most one batch to be published again.
+    """
+    done = differing = 0
+    for at, records in in_order(inputs, evidence):
         await Batches(engine, directory, clock=lambda at=at: at).receive([one.record for one in records])  # type: ignore[misc]  # a lambda's default
+        differing += await _mark_published(engine, evidence.values)
         done += len(records)
         report("applied by the router", done)
+    return differing
 
 
-async def mark_published(engine: AsyncEngine, values: Mapping[tuple[str, str], int]) -> int:
+async def _mark_published(engine: AsyncEngine, values: Mapping[tuple[str, str], int]) -> int:
     """Mark the rows of the outbox that Kafka has as published. Return how many differ from what Kafka has."""
-    differing = 0
     async with engine.begin() as tx:
         rows = await tx.execute(text(_UNPUBLISHED))
         found = [(row, values.get((row.target, row.event_id))) for row in rows]
