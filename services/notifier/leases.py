@@ -354,7 +354,10 @@ class GivenUp:
 
 
 async def give_up(tx: Transaction, *, seconds: float, limit: int) -> list[GivenUp]:
-    """Fail finally up to `limit` feedbacks that have been due for this long and are not being attempted; write their events."""
+    """Fail finally up to `limit` feedbacks that have been due for this long; write their events.
+
+    Only what waits for its next attempt, or for its endpoint's, fails: if no process was running, attempts are made first.
+    """
     result = await tx.execute(_GIVE_UP, {"seconds": seconds, "limit": limit})
     given_up, at = [_given_up(row) for row in result], datetime.now(UTC)
     await outbox.add(tx, SCHEMA, [feedback_events.failed(one.identity, at, one.reason) for one in given_up])
@@ -370,12 +373,17 @@ def _given_up(row: Any) -> GivenUp:
 
 
 _GIVE_UP = text(f"""
-    with late as materialized (
-        select *, resend is null as is_next, coalesce(resend[1], next) as ordinal,
+    with oldest as materialized (
+        select person_key, reference, recipient, channel from notifier.conversation
+        where due_since < now() - make_interval(secs => :seconds) order by due_since limit :limit
+    ), late as materialized (
+        select waiting.*, resend is null as is_next, coalesce(resend[1], next) as ordinal,
                next + case when resend is null then 1 else 0 end as next_then, nullif(resend[2:], '{{}}') as resend_then
-        from notifier.conversation
+        from oldest join notifier.conversation as waiting using (person_key, reference, recipient, channel)
+        left join notifier.endpoint as held on {HELD}
         where due_since < now() - make_interval(secs => :seconds) and due_at is not null and (lease is null or due_at < now())
-        order by due_since limit :limit for update skip locked
+          and (due_at > now() or held.next_attempt_at > now())
+        for update of waiting skip locked
     ), moved as (
         update notifier.conversation as held
         set lease = null,

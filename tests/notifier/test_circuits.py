@@ -257,6 +257,7 @@ async def _follow(engine: AsyncEngine, steps: list[list[int] | str]) -> None:
 
 
 LONG_DUE = "update notifier.conversation set due_since = now() - interval '8 days' where due_since is not null"
+NOT_NOW = "update notifier.{table} set {column} = now() + interval '1 minute' where {column} is not null"
 
 
 async def test_feedback_that_cannot_be_delivered_fails_after_its_time_and_the_next_restates(
@@ -269,6 +270,7 @@ async def test_feedback_that_cannot_be_delivered_fails_after_its_time_and_the_ne
     async with a_notifier(engine, the_recipients({GP: gp.url}), delivering=False) as notifier:
         assert await notifier.delivery._give_up() == 0
         await run(engine, LONG_DUE)
+        await run(engine, NOT_NOW.format(table="conversation", column="due_at"))
         assert await notifier.delivery._give_up() == 1
         [failed] = await rows(engine, FAILED)
         notifier.start()
@@ -286,10 +288,22 @@ async def test_feedback_that_waits_behind_an_open_circuit_fails_after_its_time_t
         await composed(notifier, *range(20))
         await seen(engine, *map(failure, range(OPENS_AFTER)))
         await run(engine, LONG_DUE)
+        await run(engine, NOT_NOW.format(table="endpoint", column="next_attempt_at"))
         assert len(await given_up(engine, 8)) == 8
         assert await notifier.delivery._give_up() == 12
     assert {row.reason for row in await rows(engine, FAILED)} == {"gave up: http 503"}
     assert await rows(engine, "select * from notifier.conversation where due_since is not null") == []
+
+
+async def test_feedback_that_nobody_attempted_for_that_time_is_attempted_first(
+    engine: AsyncEngine, gp: GpSystem
+) -> None:
+    async with a_notifier(engine, the_recipients({GP: gp.url}), delivering=False) as notifier:
+        await composed(notifier, 1, 2)
+        await run(engine, LONG_DUE)
+        assert await notifier.delivery._give_up() == 0
+        notifier.start()
+        await until_rows(engine, ACCEPTED, 2)
 
 
 async def test_feedback_that_is_being_attempted_is_not_given_up(engine: AsyncEngine) -> None:

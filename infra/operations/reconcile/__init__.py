@@ -206,7 +206,7 @@ async def _compare(on: ReconcileContext) -> Missing:
 
 
 async def _lost_commands(on: ReconcileContext) -> dict[str, int]:
-    """Return how many commands the router has not read and Kafka no longer has, by topic; 0 if it has all of them."""
+    """Return the number of commands that were deleted before the router read them, by topic; 0 if Kafka still has them."""
     async with on.engine.connect() as tx:
         gaps = (await positions.stored(tx, "router", ())).gone
     gaps = [gap for gap in gaps if gap.partition.topic != REFERRAL_EVENT]
