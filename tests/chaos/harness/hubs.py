@@ -106,7 +106,7 @@ class Hubs:
                     f"{send.id}-elsewhere", send.name, send.data
                 )
             case "part":
-                return case, self._part(case, send)
+                return case, self._part(reference, case, send)
             case "accept-twice":
                 return case, OutgoingCommand(f"{send.id}-twice", send.name, send.data)
             case _:
@@ -115,9 +115,10 @@ class Hubs:
                 self._last[reference] = case, send
                 return case, send
 
-    def _part(self, case: SimulatedCase, send: OutgoingCommand) -> OutgoingCommand:
-        """Complete one need alone."""
-        ended = [{"reference": one["reference"], "needs": one["needs"][:1]} for one in send.data["ended"][:1]]
+    def _part(self, reference: str, case: SimulatedCase, send: OutgoingCommand) -> OutgoingCommand:
+        """Complete one need of this referral alone; everything of the case if the referral has none that is open."""
+        of_it = [one for one in send.data["ended"] if one["reference"] == reference]
+        ended = [{"reference": reference, "needs": sorted(one["needs"])[:1]} for one in of_it] or send.data["ended"]
         case.ending.update((one["reference"], need) for one in ended for need in one["needs"])
         return OutgoingCommand(f"{send.id}-part", send.name, send.data | {"ended": ended})
 
