@@ -68,8 +68,10 @@ def find(
 ) -> None:
     """Find referrals or messages."""
     filters, named = SearchFilters(partner, *between(since, until), limit), _name(name, reference)
-    if (named is not None and nhs) or not (named or nhs or partner or since or until):
-        raise typer.BadParameter("give one of NAME, --nhs-number, or --partner and times alone", param_hint="NAME")
+    if sum((name is not None, reference is not None, nhs)) > 1 or not (named or nhs or partner or since or until):
+        raise typer.BadParameter(
+            "give one of NAME, --reference, --nhs-number, or --partner and times alone", param_hint="NAME"
+        )
     found = _by_number(data, filters, current_operator(who, justification)) if nhs else _by_name(data, filters, named)
     _print(found, limit, as_json=as_json)
 

@@ -217,6 +217,7 @@ def test_the_command_shows_two_lines_and_no_personal_data_and_trace_names_it(com
     assert second == "  form:first-contact-plus; not decided on yet"
     assert not any(secret in told for secret in PERSONAL)
     assert run("find").exit_code == run("find", command, "--nhs-number").exit_code == 2
+    assert run("find", command, "--reference", "FCP-1").exit_code == 2
     unknown = run("trace", "FCP-2026-11834").exception
     assert isinstance(unknown, CommandError)
     assert "`lightbulb find`" in str(unknown)
