@@ -207,7 +207,9 @@ async def test_after_an_older_database_is_restored_nothing_is_lost_and_nothing_i
         await drill.refer(10)
         await drill.settled()
         sending = asyncio.create_task(drill.refer(40))
-        await asyncio.sleep(0.5)
+        async with asyncio.timeout(60):
+            while len(drill.sent) < 15:
+                await asyncio.sleep(0.05)
         copy = await database_copy.take(drill.postgres)  # while they are accepted and decided
         await sending
         async with asyncio.timeout(120):
