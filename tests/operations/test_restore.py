@@ -269,7 +269,8 @@ async def test_after_kafkas_records_are_gone_everything_is_decided_and_hubs_topi
         while not await drill.count("select count(*) from router.records_gone where resolved_at is null"):
             await asyncio.sleep(0.2)
     code, done = await asyncio.to_thread(reconcile, drill)  # while the services run
-    assert (code, done["published_again"]["referral.event"], done["gaps_resolved"] > 0) == (0, 5, True)
+    assert (code, done["gaps_resolved"] > 0) == (0, True)
+    assert 1 <= done["published_again"]["referral.event"] <= 5, "the router may have fetched some before it stopped"
     await drill.settled()
     published = "select count(distinct headers) from router.outbox where target like 'hub.%'"
     assert len(await drill.on_hub_topics()) == await drill.count(published)
