@@ -11,11 +11,13 @@ import pytest
 from aiokafka import TopicPartition
 
 from infra.operations import reconcile
-from infra.operations.reconcile.kafka import KeptRecord
+from infra.operations.reconcile.kafka import KeptRecord, opened
 from infra.operations.reconcile.router import Evidence, in_order, person_keys
 from services.messaging.cloudevents import KafkaRecord
-from services.runtime import database
+from services.runtime import database, positions
 from services.runtime.positions import Gap
+from tests.builders.reference_data import DIRECTORY, FOLDER
+from tests.router.conftest import emptied
 
 KEY = "a" * 32
 NOON = datetime(2026, 11, 5, 12, tzinfo=UTC)
@@ -86,6 +88,18 @@ def test_a_command_is_about_the_person_in_its_data_whatever_the_key_of_its_recor
 def test_a_command_is_lost_if_kafka_deleted_it_unread(first: int, following: int, kept_from: int, lost: int) -> None:
     gap = Gap(TopicPartition("hub.blaby.command", 0), first, following)
     assert reconcile._before(gap, kept_from) == lost
+
+
+async def test_commands_that_kafka_no_longer_has_are_counted_by_topic(migrated: str, kafka: str) -> None:
+    engine = database.connect(migrated, pool=1)
+    await emptied(engine, "router")
+    async with opened(kafka) as topics:
+        on = reconcile.ReconcileContext(engine, topics, DIRECTORY, FOLDER, lambda *_: None)
+        assert await reconcile._lost_commands(on) == {}
+        gaps = [Gap(TopicPartition(topic, 0), 5, 9) for topic in ("referral.event", "hub.of-nobody.command")]
+        await positions.save(engine, "router", {}, gaps)
+        assert await reconcile._lost_commands(on) == {"hub.of-nobody.command": 4}
+    await engine.dispose()
 
 
 async def test_two_repairs_do_not_run_at_the_same_time(migrated: str) -> None:
