@@ -96,7 +96,8 @@ def _due(row: Row[Any]) -> str:
 
 
 def _failed(row: Row[Any]) -> str:
-    return f"a person: feedback {row.feedback_type} to {row.recipient} failed ({row.reason}); lightbulb feedback show {row.feedback_id}"
+    shown = f"lightbulb feedback show {row.reference}:{str(row.feedback_id)[:8]}"
+    return f"a person: feedback {row.feedback_type} to {row.recipient} failed ({row.reason}); {shown}"
 
 
 def _kept(row: Row[Any]) -> str:
@@ -169,7 +170,7 @@ _WAITS = (
     ),
     (
         text("""
-            select feedback_id, feedback_type, recipient, reason from notifier.feedback
+            select reference, feedback_id, feedback_type, recipient, reason from notifier.feedback
             as failed where reference = :reference and state = 'failed' and not exists (
                 select from notifier.feedback as later
                 where later.reference = :reference and later.recipient = failed.recipient and later.channel = failed.channel

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from infra.cli.main import app
 from infra.cli.terminal import CommandError
-from infra.operations import find, trace
+from infra.operations import feedback, find, trace
 from infra.operations.audit_log import Operator
 from infra.operations.find import SearchFilters, WrongSecret
 from infra.operations.referral_position import ReferralPosition
@@ -241,6 +241,10 @@ async def test_the_position_says_what_a_referral_waits_for_at_every_stage(instal
         "the notifier, which has not read 2 event(s)",
     ]
     assert waits[3:] == ["hub triage, to accept it"]
+    decided = [
+        step.place for step in (await trace.path(installed.url, reference)).steps if step.place.startswith("router")
+    ]
+    assert decided == ["router, event 1", "router, event 2"], "of one time"
 
     events = await installed.publish("router", CASE_EVENT, "hub.triage.case")
     async with a_notifier(installed.engine, the_recipients(), delivering=False) as notifier:
@@ -249,6 +253,14 @@ async def test_the_position_says_what_a_referral_waits_for_at_every_stage(instal
     assert due == f"feedback received and 1 more to {GP} by fhir: due"
     assert kept.startswith("first-contact, to fetch 1 feedback(s), the oldest of 20")
     assert hub == "hub triage, to accept it"
+
+    async with installed.engine.begin() as tx:
+        await tx.execute(
+            text("update notifier.feedback set state = 'failed', reason = 'http 422' where recipient = :gp"), {"gp": GP}
+        )
+    failed = next(wait for wait in await installed.waits(reference) if wait.startswith("a person"))
+    [row] = await feedback.named(installed.engine, [failed.rpartition("lightbulb feedback show ")[2]])
+    assert row.state == "failed"
 
 
 async def test_the_position_names_a_dead_letter_of_a_command_for_its_case(installed: Installation) -> None:
