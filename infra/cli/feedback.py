@@ -6,8 +6,11 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.cli.options import AsJson, DryRun, Justification, Reason, Who, between, current_operator, named_operator, run
@@ -60,7 +63,7 @@ def list_feedback(
     if as_json:
         console.print_json(data={"feedback": [row.as_dict() for row in found.rows], "more": found.has_more})
         return
-    console.print(_table(found.rows) if found.rows else "No matching feedback.")
+    console.print(_listed(found.rows) if found.rows else "No matching feedback.")
     _print_more(found.has_more, limit)
 
 
@@ -187,15 +190,15 @@ def _print_plan(planned: Sequence[PlannedResend], *, dry_run: bool, as_json: boo
     console.print(shown)
 
 
-def _table(rows: Sequence[FeedbackRow]) -> Table:
-    shown = Table(box=None, header_style="bold")
-    for column in ("id", "composed (UTC)", "state"):
-        shown.add_column(column, no_wrap=True)
-    for column in ("to", "what", "why"):
-        shown.add_column(column, overflow="fold")
-    for row in rows:
-        to = f"{row.recipient} ({row.channel})"
-        why = "; ".join(filter(None, (row.reason, row.held_by and f"waits for {row.held_by}")))
-        cells = (row.name, f"{row.composed_at:%Y-%m-%d %H:%M}", row.state, to, row.feedback_type, why)
-        shown.add_row(*map(escape, cells))
-    return shown
+def _listed(rows: Sequence[FeedbackRow]) -> Group:
+    """Return two lines or more for each row: what it is, and why it waits or failed."""
+    head = Text(f"{'id':27}{'composed (UTC)':18}{'state':10}what", style="bold")
+    return Group(head, *(part for row in rows for part in _lines(row)))
+
+
+def _lines(row: FeedbackRow) -> tuple[Text, Padding]:
+    why = "; ".join(filter(None, (row.reason, row.held_by and f"waits for {row.held_by}")))
+    to = f"to {row.recipient} ({row.channel})" + (f": {why}" if why else "")
+    return Text(f"{row.name:26} {row.composed_at:%Y-%m-%d %H:%M}  {row.state:9} {row.feedback_type}"), Padding(
+        Text(to), (0, 0, 0, 2), expand=False
+    )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import re
 import signal
 from collections.abc import Iterator, Sequence
@@ -313,6 +314,7 @@ def main() -> None:
 
     Exit codes: 0 done, 1 refused or failed with one line on stderr, 2 wrong usage, 130 interrupted.
     """
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # what it warns of, each command says itself
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:

@@ -160,8 +160,12 @@ async def position(url: str, kafka: str, deployment: Path | None) -> dict[str, A
 
     "about N" and "10,000 or more" are numbers that are not counted. If Kafka does not answer, its numbers are texts that say so.
     """
-    services, readers = await asyncio.gather(in_postgresql(url), on_kafka(kafka))
-    return {**assembled(services, readers), "ends": ends(deployment)}
+    reading = asyncio.create_task(on_kafka(kafka))
+    try:
+        return {**assembled(await in_postgresql(url), await reading), "ends": ends(deployment)}
+    finally:  # an error of the database leaves no connection to Kafka open
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
 
 
 async def in_postgresql(url: str) -> dict[str, Part]:

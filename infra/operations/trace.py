@@ -56,7 +56,9 @@ async def path(url: str, reference: str) -> Trace:
             now = await referral_position.find(connection, reference)
     finally:
         await engine.dispose()
-    return Trace(reference, now, sorted(steps, key=lambda step: step.at))
+    return Trace(
+        reference, now, sorted(steps, key=lambda step: step.at)
+    )  # a stable sort: readers give the order within a time
 
 
 async def _rows(connection: AsyncConnection, reference: str, query: str) -> list[Row[Any]]:
@@ -89,7 +91,7 @@ async def _handed_on(connection: AsyncConnection, reference: str) -> list[TraceS
         cross join lateral (select * from intake.outbox where person_key = keys.person_key order by id desc limit {LATEST}) as latest
         where published_at is not null and convert_from(value, 'UTF8')::jsonb ->> 'reference' = :reference"""  # noqa: S608 - a constant
     rows = await _rows(connection, reference, query)
-    return [TraceStep(row.published_at, row.target, _short(row.type)) for row in rows]
+    return [TraceStep(row.published_at, row.target, _short(row.type)) for row in reversed(rows)]
 
 
 async def _decided(connection: AsyncConnection, reference: str) -> list[TraceStep]:
@@ -98,7 +100,9 @@ async def _decided(connection: AsyncConnection, reference: str) -> list[TraceSte
             select * from router.case_event where person_key = keys.person_key order by sequence desc limit {LATEST}) as latest
         where :reference = any("references")"""  # noqa: S608 - a constant
     rows = await _rows(connection, reference, query)
-    return [TraceStep(row.time, f"router, event {row.sequence}", _short(row.type), _position(row)) for row in rows]
+    return [
+        TraceStep(row.time, f"router, event {row.sequence}", _short(row.type), _position(row)) for row in reversed(rows)
+    ]
 
 
 def _position(row: Row[Any]) -> str:
@@ -116,7 +120,7 @@ async def _sent_to_hubs(connection: AsyncConnection, reference: str) -> list[Tra
         where published_at is not null and (target like 'hub.%' or target = 'referral.event')
           and headers::jsonb ->> 'ce_correlationid' = told.correlation_id"""  # noqa: S608 - a constant
     rows = await _rows(connection, reference, query)
-    return [TraceStep(row.published_at, row.target, _short(row.type)) for row in rows]
+    return [TraceStep(row.published_at, row.target, _short(row.type)) for row in reversed(rows)]
 
 
 async def _feedback_steps(connection: AsyncConnection, reference: str) -> list[TraceStep]:

@@ -68,6 +68,15 @@ def test_child_processes_of_a_server_stop_with_it(tmp_path: Path) -> None:
     assert comes_true(lambda: not lives(int(child.output())), within=5)
 
 
+def test_a_server_ends_with_its_watcher_so_that_another_can_use_its_port(tmp_path: Path) -> None:
+    child = Child(tmp_path, "server", ProcessCommand(SLEEPS))
+
+    psutil.Process(psutil.Process(child.pid).ppid()).kill()
+
+    assert child.wait() == 128 + signal.SIGKILL
+    assert comes_true(lambda: not lives(child.pid), within=5)
+
+
 WRITES = """
 import sys, time
 for number in range(1_000_000):

@@ -85,7 +85,13 @@ class Child:
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit code once it has ended; 128 + n after signal n."""
         code = self._watcher.wait(timeout)
-        return code if code >= 0 else 128 - code  # negative: the watcher was killed
+        if code >= 0:
+            return code
+        with contextlib.suppress(
+            ProcessLookupError
+        ):  # the watcher was killed; its server would go on, and keep its port
+            os.killpg(self.pid, signal.SIGKILL)
+        return 128 - code
 
     def output(self) -> str:
         """Return its output since it was started."""
