@@ -59,6 +59,7 @@ MAY_HOLD = frozenset(
         "intake.message.referral_id",
         "intake.message_key.key",
         "intake.referral.referral_id",
+        "intake.referral.sender_reference",
         "intake.referral.fields",
         "intake.attachment.content",
         "intake.upload_part.bytes",

@@ -356,7 +356,8 @@ async def test_the_command_line_sends_and_exits_as_its_help_says(
 ) -> None:
     (exports / "bad.csv").write_bytes(a_file("blaby", [a_row("blaby", Sex="woman")]))
     (exports / "good.csv").write_bytes(a_file("melton"))
-    (exports.parent / "addresses.json").write_text(json.dumps(addresses))
+    written = {"notifier": "", "kafka": "", "postgres": "", **addresses}
+    (exports.parent / "addresses.json").write_text(json.dumps(written))
     named = [word if word.startswith(("--", "council", "nobody")) else str(exports / word) for word in words]
     command = ["send", *named, "--data", str(exports.parent)]
     ran = await asyncio.to_thread(CliRunner().invoke, app, command)
