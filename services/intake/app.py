@@ -54,8 +54,9 @@ ROUTES = [
 
 
 def create(intake: accept.Intake, engine: AsyncEngine, *, with_metrics: bool = True) -> Starlette:
-    """Return the ASGI application, ready if the database is: without Kafka, referrals wait in the outbox."""
-    health_routes = health.routes(engine, store.SCHEMA, with_metrics=with_metrics)
+    """Return the ASGI application, ready if the database is, and commits succeed: without Kafka, referrals wait in the outbox."""
+    unmet = intake.group_commit.unmet_conditions
+    health_routes = health.routes(engine, store.SCHEMA, unmet, with_metrics=with_metrics)
     app = Starlette(
         routes=[*ROUTES, *health_routes],
         middleware=[Middleware(health.StatusCounterMiddleware)],
@@ -105,7 +106,7 @@ def _checks(chosen: Settings, engine: AsyncEngine, secret: bytes) -> startup.Che
 async def _serve(chosen: Settings, engine: AsyncEngine, mllp: Mllp, relay: Relay, servers: HttpServers) -> None:
     intake, group_commit = mllp.intake, mllp.intake.group_commit
     application = create(intake, engine, with_metrics=chosen.metrics_port is None)
-    servers.show(application, Starlette(routes=health.routes(engine, store.SCHEMA)))
+    servers.show(application, Starlette(routes=health.routes(engine, store.SCHEMA, group_commit.unmet_conditions)))
     backlog = BacklogMonitor(chosen, store.SCHEMA, quarantine=False)
     watchdog = Watchdog(backlog, [relay.loop(), group_commit.loop()], seconds=chosen.stall_seconds)
     committing = asyncio.create_task(group_commit.run())

@@ -50,8 +50,15 @@ class GroupCommit:
         return WatchedTask("committer", self._progress_by_key)
 
     def _progress_by_key(self, _: BacklogSnapshot) -> Mapping[str, int]:
-        failing = self._failures >= FAILING and time.monotonic() - self._failed_at < RECENTLY
-        return {"messages": self._progress.done} if self._waiting or self._in_flight or failing else {}
+        is_due = self._waiting or self._in_flight or self._is_failing()
+        return {"messages": self._progress.done} if is_due else {}
+
+    def unmet_conditions(self) -> list[str]:
+        """Return what readiness lacks: commits that succeed."""
+        return ["commits: the latest ones failed"] if self._is_failing() else []
+
+    def _is_failing(self) -> bool:
+        return self._failures >= FAILING and time.monotonic() - self._failed_at < RECENTLY
 
     async def submit(self, message: PendingMessage) -> ProtocolResponse:
         """Return the response to a message after its commit. Raises Unavailable if it may not have been committed."""

@@ -31,12 +31,14 @@ async def never(*_: object) -> None:
     await asyncio.Event().wait()
 
 
-async def test_repeated_commits_without_a_result_end_the_process(
+async def test_repeated_commits_without_a_result_are_said_by_readiness_and_end_the_process(
     intake: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "record", never)
+    assert (await intake.get("/health/ready")).status == 200
     for _ in range(group_commit.FAILING):
         assert (await intake.bars(a_bars_message())).status == 503
+    assert (await intake.get("/health/ready")).json()["unavailable"] == ["commits: the latest ones failed"]
     dog = watching(intake)
     with pytest.raises(Stalled, match="committer"):
         dog.check(WELL, 60)

@@ -87,9 +87,7 @@ class Child:
         code = self._watcher.wait(timeout)
         if code >= 0:
             return code
-        with contextlib.suppress(
-            ProcessLookupError
-        ):  # the watcher was killed; its server would go on, and keep its port
+        with contextlib.suppress(ProcessLookupError):  # the watcher was killed; its server would run, and keep its port
             os.killpg(self.pid, signal.SIGKILL)
         return 128 - code
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from aiokafka import TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -46,6 +47,9 @@ class Missing:
     """What Kafka has and PostgreSQL lacks, and the other way round. What is published after `began` is not missed on Kafka."""
 
     began: datetime
+
+    kept_from: Mapping[TopicPartition, int]
+    """The first offset of each partition when it began."""
 
     referrals: list[KeptRecord] = field(default_factory=list)
     """Events of intake that its outbox lacks."""
@@ -190,7 +194,8 @@ async def _require_stopped(on: ReconcileContext) -> None:
 async def _compare(on: ReconcileContext) -> Missing:
     async with on.engine.connect() as tx:
         began: datetime = await tx.scalar(text("select clock_timestamp()"))
-    found = Missing(began, lost_commands=await _lost_commands(on))
+    kept_from = await on.kafka.firsts([CASE_EVENT, REFERRAL_EVENT, *map(hub_command, on.hubs)])
+    found = Missing(began, kept_from, lost_commands=await _lost_commands(on))
     await _compare_inputs(on, found)
     read = await on.kafka.committed("notifier")
     async for records in on.kafka.read([CASE_EVENT], on.report):
@@ -297,7 +302,10 @@ async def _apply_inputs(on: ReconcileContext, found: Missing) -> int:
 
 
 async def _set_positions(on: ReconcileContext, found: Missing) -> None:
-    """Let the notifier read again from the first event that it lacks, and keep the positions of both as Kafka has them."""
+    """Let the notifier read again from the first event that it lacks, and keep the positions of both as Kafka has them.
+
+    What was deleted before is repaired, so that their readers begin with the first offset that Kafka had.
+    """
     back = notifier.earliest(found.case_events)
     if back:
         await on.kafka.commit("notifier", back)
@@ -305,7 +313,7 @@ async def _set_positions(on: ReconcileContext, found: Missing) -> None:
     for group, of in topics.items():
         ends, read = await on.kafka.ends(of), await on.kafka.committed(group)
         at = {
-            one: min(offset, ends[one])
+            one: max(found.kept_from.get(one, 0), min(offset, ends[one]))
             for one, offset in (read | (back if group == "notifier" else {})).items()
             if one in ends
         }
