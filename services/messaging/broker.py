@@ -102,11 +102,12 @@ class Subscription:
     def loops(self) -> list[WatchedTask]:
         """Return the tasks for the watchdog.
 
-        A member without partitions counts as stalled only if its whole group makes no progress, and after twice the time.
+        A member counts as stalled for the partitions that it does not have only if none of them moves, and after twice the time:
+        after a topic was made again, its partitions may be assigned to nobody.
         """
         return [
             WatchedTask("consumer", self._assigned_positions),
-            WatchedTask("consumer without partitions", self._positions_if_unassigned, times=2),
+            WatchedTask("consumer of other partitions", self._other_positions, times=2),
         ]
 
     def unmet_conditions(self) -> list[str]:
@@ -125,8 +126,9 @@ class Subscription:
         assigned = self._assigned()
         return {one: at for one, at in self._positions(snapshot).items() if one in assigned}
 
-    def _positions_if_unassigned(self, snapshot: BacklogSnapshot) -> Mapping[TopicPartition, int]:
-        return {} if self._assigned() else self._positions(snapshot)
+    def _other_positions(self, snapshot: BacklogSnapshot) -> Mapping[TopicPartition, int]:
+        assigned = self._assigned()
+        return {one: at for one, at in self._positions(snapshot).items() if one not in assigned}
 
     def _positions(self, snapshot: BacklogSnapshot) -> dict[TopicPartition, int]:
         paused = snapshot.paused | self._handler.paused

@@ -251,7 +251,8 @@ class BacklogMonitor:
         suspected = frozenset(gap for gap in found if gap is not None)
         confirmed = {(gap.partition, gap.first) for gap in self._suspected}
         self._suspected = suspected
-        missed = [gap for gap in suspected if (gap.partition, gap.first) in confirmed]
+        stored = set(self._positions.gone)  # a group that stays ahead shows its gap at each measurement
+        missed = [gap for gap in suspected - stored if (gap.partition, gap.first) in confirmed]
         if self._engine is not None and (new or missed):
             await positions.save(self._engine, self._schema, new, missed)
 

@@ -117,8 +117,10 @@ async def a_group(settings: Settings, engine: AsyncEngine, topic: str, seen: See
 
 
 async def test_deleted_records_are_reported_before_and_after_the_next_one_comes(
-    engine: AsyncEngine, database: str, bootstrap: str, topic: str
+    engine: AsyncEngine, database: str, bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(positions.log, "error", lambda event, **_: logged.append(event))
     settings, seen = Settings(database=database, kafka=bootstrap, secret_file="/dev/null"), Seen()
     monitor = BacklogMonitor(settings, "tried", group=f"g-{topic}", topics=[topic])
     await _polled(monitor, lambda: len(monitor.snapshot.lags) == 3)  # before its first record the group has a position
@@ -128,6 +130,9 @@ async def test_deleted_records_are_reported_before_and_after_the_next_one_comes(
     assert [(gap.first, gap.next) for gap in monitor.snapshot.gone] == [(0, 2)]
     assert [reason for reason in monitor.unmet_conditions() if topic in reason]
     assert value("lightbulb_records_gone", topic=topic) == 2
+    for _ in range(3):
+        await monitor.poll()
+    assert logged == ["records_gone"], "once, not at each measurement"
     await publish(bootstrap, topic, [b"3"])
     async with a_group(settings, engine, topic, seen):
         await seen.until(1)

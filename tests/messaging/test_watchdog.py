@@ -202,14 +202,19 @@ async def _refused(engine: AsyncEngine) -> DBAPIError:
     return refused.value
 
 
-async def test_a_member_without_partitions_is_stalled_only_if_its_whole_group_is() -> None:
+@pytest.mark.parametrize("own", [(), (TopicPartition("other", 0),)])
+async def test_a_member_is_stalled_if_none_of_the_partitions_that_it_lacks_moves(
+    own: tuple[TopicPartition, ...],
+) -> None:
+    """A topic that was deleted and made again may be assigned to no member, while all have others."""
+
     async def receive(records: Sequence[KafkaRecord]) -> None: ...
 
     partition = TopicPartition("tried", 0)
     behind = BacklogSnapshot(
         database=True, kafka=True, lags={partition: Lag(7, records=3), TopicPartition("tried", 1): Lag(9, 0)}
     )
-    [ours, of_all] = broker.Subscription(a_member(), broker._BatchHandler(receive)).loops()
+    [ours, of_all] = broker.Subscription(a_member(*own), broker._BatchHandler(receive)).loops()
     assert ours.progress_by_key(behind) == {}
     assert of_all.progress_by_key(behind) == {partition: 7}
     assert of_all.times == 2
