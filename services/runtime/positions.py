@@ -149,18 +149,19 @@ class Positions:
         self._engine = engine
         self._schema = schema
         self._next: dict[TopicPartition, int] = {}
+        self._read_topics: set[str] = set()
         self.end_of: Callable[[TopicPartition], int | None] = lambda _: None
         """Return the end of a partition, as Kafka gave it with the last records."""
 
     def forget(self) -> None:
         """Read the stored positions again: other consumers may have read on."""
-        self._next = {}
+        self._next, self._read_topics = {}, set()
 
     async def keep(
         self, records: Sequence[R], receive: Callable[[Sequence[R]], Awaitable[Collection[str] | None]]
     ) -> Collection[str]:
         """Call `receive`, which applies these records; store their positions, without those of the topics that it returns, and gaps."""
-        await self._read({TopicPartition(one.topic, one.partition) for one in records} - self._next.keys())
+        await self._read({one.topic for one in records} - self._read_topics)
         not_applied = await receive(records) or ()
         reached, gaps = self._follow([one for one in records if one.topic not in not_applied])
         if reached:
@@ -168,11 +169,11 @@ class Positions:
             self._next |= reached
         return not_applied
 
-    async def _read(self, new: Collection[TopicPartition]) -> None:
-        if new:
+    async def _read(self, topics: Collection[str]) -> None:
+        if topics:
             async with self._engine.connect() as tx:
-                known = (await stored(tx, self._schema, {one.topic for one in new})).next
-            self._next |= {one: known[one] for one in new if one in known}
+                self._next |= (await stored(tx, self._schema, topics)).next
+            self._read_topics |= set(topics)
 
     def _follow(self, records: Iterable[RecordPlace]) -> tuple[dict[TopicPartition, int], list[Gap]]:
         """Return the positions after these records, and the gaps before them."""
