@@ -85,7 +85,10 @@ def _options(
     pass
 
 
-Each = Annotated[int, typer.Option("--each", min=1, max=4, help="Processes of each service.")]
+Each = Annotated[
+    int,
+    typer.Option("--each", min=0, max=4, help="Processes of each service; 0: only the servers, as reconcile needs."),
+]
 Feedback = Annotated[
     list[str] | None,
     typer.Option("--feedback", metavar="ID=URL", help="FHIR endpoint for the feedback of a partner; repeatable."),

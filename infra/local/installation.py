@@ -129,7 +129,7 @@ def _start_services(
     deployment = deployment_file.write(data, plan.directory, _generated(loaded, tokens, chosen), plan.feedback_urls)
     mllp = deployment_file.mllp_ports(data, deployment, chosen)
     environment = _environment(plan, parts, ports)
-    report("starting intake, router and notifier")
+    report("starting intake, router and notifier" if plan.each else "starting no service")
     apart = {name: ports[f"metrics of {name}"] for name in _process_names(plan.each)}
     _add_services(supervisor, environment, ports, apart)
     until_ready([f"http://{ports_and_secrets.HOST}:{port}" for port in apart.values()])
@@ -271,8 +271,8 @@ def _environment(plan: Plan, parts: embedded.Embedded, ports: Mapping[str, int])
 
 def _addresses_apart(apart: Mapping[str, int]) -> dict[str, Any]:
     urls = {name: f"http://{ports_and_secrets.HOST}:{port}" for name, port in apart.items()}
-    router = next(url for name, url in urls.items() if name.startswith("router"))
-    return {"router": router, "metrics": {name: f"{url}/metrics" for name, url in urls.items()}}
+    routers = [url for name, url in urls.items() if name.startswith("router")]
+    return {"router": next(iter(routers), None), "metrics": {name: f"{url}/metrics" for name, url in urls.items()}}
 
 
 def _add_services(
