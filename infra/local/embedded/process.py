@@ -89,7 +89,7 @@ class Child:
             return code
         with contextlib.suppress(
             ProcessLookupError
-        ):  # the watcher was killed; its server would go on, and keep its port
+        ):  # the watcher was killed; its server would continue, and keep its port
             os.killpg(self.pid, signal.SIGKILL)
         return 128 - code
 
