@@ -103,7 +103,7 @@ class Subscription:
         """Return the tasks for the watchdog.
 
         A member counts as stalled for the partitions that it does not have only if none of them moves, and after twice the time:
-        after a topic was made again, no member may have its partitions.
+        after a topic was made again, its partitions may be assigned to no member.
         """
         return [
             WatchedTask("consumer", self._assigned_positions),
