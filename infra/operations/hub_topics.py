@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -39,6 +39,8 @@ class Unread:
     records: int
     deleted: int
     oldest: float | None = None
+    missing: str | None = None
+    """The topic that it reads and that does not exist."""
 
 
 async def look(bootstrap: str) -> dict[str, Unread]:
@@ -50,11 +52,21 @@ async def look(bootstrap: str) -> dict[str, Unread]:
             await asyncio.gather(admin.start(), consumer.start())
             offsets = await _offsets(admin, consumer)
             found = {reader: _of_reader(offsets, *of) for reader, of in readers(offsets).items()}
+            lacking = _lacking({one.topic for one in offsets.end})
             starts = {partition: offset for _, waiting in found.values() for partition, offset in waiting.items()}
             times = await unread.timestamps(consumer, starts, seconds=SECONDS / 4)
     finally:
         await asyncio.gather(admin.close(), consumer.stop(), return_exceptions=True)
-    return {reader: replace(one, oldest=_age(times, waiting)) for reader, (one, waiting) in found.items()}
+    return {
+        reader: replace(one, oldest=_age(times, waiting), missing=lacking.get(reader))
+        for reader, (one, waiting) in found.items()
+    }
+
+
+def _lacking(existing: Collection[str]) -> dict[str, str]:
+    """Return the internal topic that does not exist, by its reader."""
+    read = {"router": REFERRAL_EVENT, "notifier": CASE_EVENT}
+    return {reader: topic for reader, topic in read.items() if topic not in existing}
 
 
 async def _offsets(admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer) -> TopicOffsets:

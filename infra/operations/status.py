@@ -15,6 +15,7 @@ from infra.operations import not_applied
 from infra.operations.ends import ends
 from infra.operations.hub_topics import Unread, look
 from infra.operations.not_applied import Hop
+from schemas.topics import hub_case
 from services.notifier import backlog as notifier_backlog
 from services.router import backlog
 from services.runtime import database, settings
@@ -245,7 +246,13 @@ def assembled(services: Mapping[str, Part], readers: Mapping[str, Unread] | str)
             lag |= {reader: unread.records, f"{reader}, oldest unread, seconds": _whole(unread.oldest)}
         else:
             hubs.setdefault(reader.removeprefix("hub.").removesuffix(".case"), {}).update(_of_topic(unread))
-    return {**services, "hubs": dict(sorted(hubs.items())), "lag": lag}
+    missing = [one.missing for one in readers.values() if one.missing]
+    missing += [hub_case(hub) for hub, known in hubs.items() if "unread" not in known]
+    return {
+        **services,
+        "hubs": dict(sorted(hubs.items())),
+        "lag": lag | {"topics missing": ", ".join(sorted(missing)) or "none"},
+    }
 
 
 def _of_topic(unread: Unread) -> Part:

@@ -122,6 +122,8 @@ MISSING = {"no-address": "add feedback_url to deployment.yaml", "no-settings": "
 
 
 def _lagging(lag: Part, limits: Limits) -> Iterator[Problem]:
+    if lag.get("topics missing", "none") != "none":
+        yield Problem("kafka", f"these topics do not exist: {lag['topics missing']}", "lightbulb migrate")
     for name in ("router", "notifier"):
         if isinstance(records := lag.get(name), int) and limits.lag and records > limits.lag:
             yield Problem(name, f"{records:,} records behind", "see docs/operate.md, Backlog")

@@ -351,6 +351,13 @@ def unknown_commands(found: Problem) -> list[str]:
 # ---- what is wrong --------------------------------------------------------------------------------------------------
 
 
+def test_topics_that_do_not_exist_are_named() -> None:
+    readers = {**AT_REST, "notifier": hub_topics.Unread("notifier", 0, 0, missing="case.event")}
+    position = status.assembled({"hubs": {"blaby": {}, "melton": {}}}, readers)
+    assert position["lag"]["topics missing"] == "case.event, hub.melton.case"
+    assert status.assembled({"hubs": {"blaby": {}}}, AT_REST)["lag"]["topics missing"] == "none"
+
+
 def test_check_is_silent_about_an_installation_at_rest(
     migrated: str, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,6 +379,7 @@ WRONG = [
     ("intake", f"{UNDECIDED}, seconds", 90_000, f"intake: {UNDECIDED}: LB-X, published, 1 d 1 h old"),
     ("router", f"{LACKING}, seconds", 901, f"router: {LACKING}: a-case, published, 15 min old"),
     ("lag", "router", 10_001, "router: 10,001 records behind"),
+    ("lag", "topics missing", "case.event", "kafka: these topics do not exist: case.event"),
     ("lag", "notifier, oldest unread, seconds", 901, "notifier: a record is not read for 15 min"),
     ("hubs", "oldest case not accepted, seconds", 4 * 86_400, "hub blaby: case a-case is not accepted for 4 d 0 h"),
     ("hubs", "oldest unread, seconds", 25 * 3_600, "hub blaby: no group has read any of its 7 events, the oldest for 1 d 1 h"),
