@@ -58,6 +58,7 @@ async def test_records_survive_a_restart_at_the_same_address(tmp_path: Path) -> 
         kafka.start(tmp_path, brokers=3)
 
 
+@pytest.mark.slow
 async def test_three_brokers_survive_the_kill_of_one_and_its_return(tmp_path: Path) -> None:
     cluster = kafka.start(tmp_path, brokers=3)
     try:

@@ -101,6 +101,7 @@ async def test_a_running_notifier_delivers_feedback_about_a_resubmitted_event(
     assert len(accepted) == 1
 
 
+@pytest.mark.slow
 async def test_two_processes_of_which_one_is_killed_deliver_all_feedback_once_and_in_order(
     environment: dict[str, str], bootstrap: str, engine: AsyncEngine, gp: GpSystem
 ) -> None:
