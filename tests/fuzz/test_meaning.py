@@ -21,6 +21,7 @@ ADAPTER = _named("bars_fhir")
 GOODS = meaning.goods(ADAPTER, GOLDEN)
 
 
+@pytest.mark.slow
 def test_every_kind_of_change_at_every_place_of_the_golden_messages_is_visible() -> None:
     began, played, hidden = time.monotonic(), 0, []
     for mutant, base in meaning.one_of_each(GOODS):

@@ -160,6 +160,7 @@ def without(message: Any, path: tuple[str | int, ...]) -> Any:
     return changed
 
 
+@pytest.mark.slow
 async def test_an_element_is_required_by_the_schema_if_the_server_requires_it(intake: InProcess, document: Any) -> None:
     """For each element of the example: the message without it is refused by both or by neither.
 
