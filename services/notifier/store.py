@@ -125,10 +125,11 @@ _ADVANCE = text("""
              as given (person_key, reference, recipient, channel)
         join notifier.conversation as held using (person_key, reference, recipient, channel)
         cross join lateral (
-            select (select ordinal from notifier.feedback as one
-                    where one.person_key = held.person_key and one.reference = held.reference and one.recipient = held.recipient
-                      and one.channel = held.channel and one.ordinal >= held.next and one.state not in ('accepted', 'failed')
-                    order by ordinal limit 1) as next,
+            select (select following.ordinal from (select generate_series(held.next, held.last) as ordinal) as following
+                    where (select one.state from notifier.feedback as one
+                           where one.person_key = held.person_key and one.reference = held.reference
+                             and one.recipient = held.recipient and one.channel = held.channel
+                             and one.ordinal = following.ordinal) = 'waiting' limit 1) as next,
                    (select array_agg(again.ordinal order by again.ordinal) from unnest(held.resend) as again (ordinal)
                     where (select one.state from notifier.feedback as one
                            where one.person_key = held.person_key and one.reference = held.reference
