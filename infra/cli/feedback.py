@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Group
@@ -13,7 +13,19 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from infra.cli.options import AsJson, DryRun, Justification, Reason, Who, between, current_operator, named_operator, run
+from infra.cli.options import (
+    AsJson,
+    DryRun,
+    Justification,
+    Personal,
+    Reason,
+    Who,
+    between,
+    current_operator,
+    named_operator,
+    run,
+    show_one,
+)
 from infra.cli.terminal import DEFAULT_DATA, Data, console, error_console
 from infra.operations import feedback as operations
 from infra.operations.audit_log import Operator
@@ -70,9 +82,7 @@ def list_feedback(
 @feedback_commands.command()
 def show(
     row: Annotated[str, typer.Argument(metavar="ID", help="A feedback, such as LB-7K3M-9Q2X-4TDW:1f3a9c2e.")],
-    personal: Annotated[
-        bool, typer.Option("--personal", help="Show personal data too; the access is recorded.")
-    ] = False,
+    personal: Personal = False,
     who: Who = None,
     justification: Justification = None,
     data: Data = DEFAULT_DATA,
@@ -82,12 +92,7 @@ def show(
     Example: lightbulb feedback show LB-7K3M-9Q2X-4TDW:1f3a9c2e --personal --who "A. Operator" --why "the practice asked"
     """
     by = named_operator(who, justification, "--personal") if personal else None
-
-    async def showing(engine: AsyncEngine) -> dict[str, Any]:
-        [selected] = await operations.named(engine, [row])
-        return await operations.show(engine, selected, by)
-
-    console.print_json(data=run(data, showing))
+    show_one(data, row, operations.named, operations.show, by)
 
 
 @feedback_commands.command()

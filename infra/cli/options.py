@@ -2,7 +2,7 @@
 
 import asyncio
 import getpass
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from infra.cli.terminal import CommandError, database_of
+from infra.cli.terminal import CommandError, console, database_of
 from infra.operations.audit_log import Operator
 from infra.operations.corrections import EditRefused
 from infra.operations.queries import NoSuchRow
@@ -46,6 +46,7 @@ Header = Annotated[
     typer.Option("--header", metavar="NAME=VALUE", help="A corrected header of one row, alone or with --edit."),
 ]
 Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for the outcome.")]
+Personal = Annotated[bool, typer.Option("--personal", help="Show personal data too; the access is recorded.")]
 Who = Annotated[str | None, typer.Option("--who", metavar="NAME", help="Name of the operator; recorded.")]
 Justification = Annotated[str | None, typer.Option("--why", metavar="TEXT", help="Reason for the action; recorded.")]
 
@@ -96,6 +97,22 @@ def current_operator(who: str | None, justification: str | None) -> Operator:
         raise typer.BadParameter(
             "this user has no login name: give --who, which is recorded", param_hint="--who"
         ) from None
+
+
+def show_one(
+    data: Path,
+    name: str,
+    named: Callable[[AsyncEngine, Sequence[str]], Awaitable[Sequence[T]]],
+    show: Callable[[AsyncEngine, T, Operator | None], Awaitable[dict[str, Any]]],
+    by: Operator | None,
+) -> None:
+    """Print one row by its name as JSON; with personal data if `by` is given, which is recorded."""
+
+    async def showing(engine: AsyncEngine) -> dict[str, Any]:
+        [selected] = await named(engine, [name])
+        return await show(engine, selected, by)
+
+    console.print_json(data=run(data, showing))
 
 
 def named_operator(who: str | None, justification: str | None, what: str) -> Operator:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Group
@@ -21,6 +21,7 @@ from infra.cli.options import (
     Header,
     Justification,
     MessageGroup,
+    Personal,
     Reason,
     Service,
     Since,
@@ -32,6 +33,7 @@ from infra.cli.options import (
     current_operator,
     named_operator,
     run,
+    show_one,
 )
 from infra.cli.terminal import DEFAULT_DATA, Data, console, error_console
 from infra.operations import corrections, dead_letters, queries, reasons, redaction
@@ -82,9 +84,7 @@ def list_rows(
 @quarantine_commands.command()
 def show(
     row: Annotated[str, typer.Argument(metavar="ID", help="A row, such as router:17.")],
-    personal: Annotated[
-        bool, typer.Option("--personal", help="Show personal data too; the access is recorded.")
-    ] = False,
+    personal: Personal = False,
     who: Who = None,
     justification: Justification = None,
     data: Data = DEFAULT_DATA,
@@ -94,12 +94,7 @@ def show(
     Example: lightbulb quarantine show router:17 --personal --who "A. Operator" --why "the practice asked"
     """
     by = named_operator(who, justification, "--personal") if personal else None
-
-    async def showing(engine: AsyncEngine) -> dict[str, Any]:
-        [selected] = await queries.named(engine, [row])
-        return await dead_letters.show(engine, selected, by)
-
-    console.print_json(data=run(data, showing))
+    show_one(data, row, queries.named, dead_letters.show, by)
 
 
 @quarantine_commands.command()

@@ -9,6 +9,7 @@ from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.operations import feedback, reasons
+from services.notifier.circuits import HELD
 
 LATEST = 10_000
 """Maximum number of events of a person that are searched for the referral, the latest ones: many may share a key."""
@@ -153,19 +154,18 @@ _WAITS = (
         _unread,
     ),
     (
-        text("""
-            select held.recipient, held.channel, held.attempts, held.due_at, held.reason, held.last - held.next as more,
-                   feedback.feedback_type, endpoint.reason as endpoint_reason, endpoint.opened_at, endpoint.failing_since,
-                   endpoint.next_attempt_at
-            from notifier.conversation as held
+        text(f"""
+            select waiting.recipient, waiting.channel, waiting.attempts, waiting.due_at, waiting.reason,
+                   waiting.last - waiting.next as more, feedback.feedback_type,
+                   held.reason as endpoint_reason, held.opened_at, held.failing_since, held.next_attempt_at
+            from notifier.conversation as waiting
             join notifier.feedback as feedback
-              on feedback.reference = held.reference and feedback.recipient = held.recipient and feedback.channel = held.channel
-             and feedback.ordinal = coalesce(held.resend[1], held.next) and feedback.person_key = held.person_key
-            left join notifier.endpoint as endpoint
-              on endpoint.channel = held.channel
-             and endpoint.recipient = case held.channel when 'mesh' then '*' else held.recipient end
-            where held.person_key = :key and held.reference = :reference and held.due_at is not null
-            order by held.recipient"""),
+              on feedback.reference = waiting.reference and feedback.recipient = waiting.recipient
+             and feedback.channel = waiting.channel and feedback.person_key = waiting.person_key
+             and feedback.ordinal = coalesce(waiting.resend[1], waiting.next)
+            left join notifier.endpoint as held on {HELD}
+            where waiting.person_key = :key and waiting.reference = :reference and waiting.due_at is not null
+            order by waiting.recipient"""),  # noqa: S608 - a constant
         _due,
     ),
     (

@@ -158,24 +158,31 @@ def _faults_of_recovery(hub: Installation, traffic: Traffic) -> list[str]:
 FLIPS = 120
 
 
-@case("ops/read-only-flapping-refuses-nothing", destructive=True)
-def read_only_flapping_refuses_nothing(addresses: dict[str, Any]) -> None:
-    """Reads and writes change places for some seconds, as while a pooler finds the primary: nothing is refused or quarantined."""
-    hub = Installation(addresses)
+@contextmanager
+def _nothing_refused(hub: Installation) -> Iterator[None]:
+    """Send forms while a fault passes; then nothing may have been refused or quarantined."""
     traffic, before = Traffic(hub), hub.quarantined_for_server_faults()
     with traffic.running():
         if not until(lambda: traffic.since(0)[202]):
             raise Unplayed(f"no form was accepted before the fault: {traffic.since(0)}")
-        try:
-            asyncio.run(_flap(hub.dsn))
-        finally:
-            _heal(hub)
+        yield
     until(lambda: hub.form(*FORM, first_contact_form(letters(10))).status == 202)
     hub.settle()
     refused = {status: count for status, count in traffic.since(0).items() if status in (400, 422, 500)}
     quarantined = hub.quarantined_for_server_faults() - before
     if refused or quarantined:
         raise Wrong(f"valid referrals refused {refused}, records quarantined {quarantined}")
+
+
+@case("ops/read-only-flapping-refuses-nothing", destructive=True)
+def read_only_flapping_refuses_nothing(addresses: dict[str, Any]) -> None:
+    """Reads and writes change places for some seconds, as while a pooler finds the primary: nothing is refused or quarantined."""
+    hub = Installation(addresses)
+    with _nothing_refused(hub):
+        try:
+            asyncio.run(_flap(hub.dsn))
+        finally:
+            _heal(hub)
 
 
 async def _flap(dsn: str) -> None:
@@ -197,21 +204,12 @@ AWAY_SECONDS = 4.0
 def table_renamed_refuses_nothing(addresses: dict[str, Any]) -> None:
     """A table of each service is away for seconds, as in a restore or a migration: nothing is refused or quarantined."""
     hub = Installation(addresses)
-    traffic, before = Traffic(hub), hub.quarantined_for_server_faults()
-    with traffic.running():
-        if not until(lambda: traffic.since(0)[202]):
-            raise Unplayed(f"no form was accepted before the fault: {traffic.since(0)}")
+    with _nothing_refused(hub):
         for table in TABLES:
             schema, _, name = table.partition(".")
             _execute(hub, f"alter table {table} rename to {name}_away")
             time.sleep(AWAY_SECONDS)
             _execute(hub, f"alter table {schema}.{name}_away rename to {name}")
-    until(lambda: hub.form(*FORM, first_contact_form(letters(10))).status == 202)
-    hub.settle()
-    refused = {status: count for status, count in traffic.since(0).items() if status in (400, 422, 500)}
-    quarantined = hub.quarantined_for_server_faults() - before
-    if refused or quarantined:
-        raise Wrong(f"valid referrals refused {refused}, records quarantined {quarantined}")
 
 
 # ---- records that Kafka no longer has -------------------------------------------------------------------------------
