@@ -195,7 +195,7 @@ class CompletedAction(Immutable):
 class Feedback(Immutable):
     """What one recipient is sent about one referral because of one event. It never changes after its first attempt."""
 
-    id: str = Field(description="UUID derived from event, referral and recipient")
+    id: str = Field(description="UUID derived from event, referral, recipient and type")
     person_key: PersonKey
     reference: Reference
     caused_by: str = Field(description="Id of the case event")
@@ -294,7 +294,7 @@ class _Addressee:
 
 
 def compose(event: Event, recipients: Recipients, texts: FeedbackTexts) -> list[Feedback]:
-    """Compose all feedback that `event` (a CaseEvent) causes: one for each referral and entitled recipient."""
+    """Compose all feedback that `event` (a CaseEvent) causes, for each referral and entitled recipient."""
     assert isinstance(event.data, CaseEvent)
     return [
         feedback
@@ -306,11 +306,9 @@ def compose(event: Event, recipients: Recipients, texts: FeedbackTexts) -> list[
 def compose_for(event: Event, context: ReferralContext, recipients: Recipients, texts: FeedbackTexts) -> list[Feedback]:
     """Compose the feedback that `event` causes about one referral."""
     assert isinstance(event.data, CaseEvent)
-    outcome = _outcome(event.data, context, texts)
-    if outcome is None:
-        return []
     return [
         _write(event, context, outcome, listener, texts)
+        for outcome in _outcomes(event.data, context, texts)
         for listener in _addressees(context, recipients)
         if _receives(listener, outcome.feedback_type)
     ]
@@ -367,14 +365,21 @@ def _latest_findings(feedbacks: Iterable[Feedback]) -> tuple[ReportedFinding, ..
 # ---- feedback type and content of an event ---------------------------------------------------------------------------
 
 
+def _outcomes(data: CaseEvent, context: ReferralContext, texts: FeedbackTexts) -> list[_Outcome]:
+    """Return the feedback about one referral, in order: a new case is received, and then assigned."""
+    received = [_Outcome(FeedbackType.RECEIVED)] if isinstance(data, CaseOpened) else []
+    outcome = _outcome(data, context, texts)
+    return [*received, outcome] if outcome else received
+
+
 def _outcome(data: CaseEvent, context: ReferralContext, texts: FeedbackTexts) -> _Outcome | None:
     match data:
         case CaseOpened():
-            return _Outcome(FeedbackType.RECEIVED)
+            return _home_hub(context) if data.case.holder else None  # none: the next event returns or cancels it
         case CaseJoined():
             return _Outcome(FeedbackType.RECEIVED) if data.joined == context.reference else None
         case CaseAssigned():
-            return _Outcome(FeedbackType.HOME_HUB) if context.home_hub or context.restricted_access else None
+            return _home_hub(context)
         case CaseTransferred():
             return _Outcome(FeedbackType.HOME_HUB) if _home_hub_moved(data, context) else None
         case CaseAccepted():
@@ -396,6 +401,10 @@ def _outcome(data: CaseEvent, context: ReferralContext, texts: FeedbackTexts) ->
             return _Outcome(FeedbackType.UPDATE_REFUSED) if data.refused == context.reference else None
         case _:
             return None  # updated, booked, started, recorded: they cause no feedback
+
+
+def _home_hub(context: ReferralContext) -> _Outcome | None:
+    return _Outcome(FeedbackType.HOME_HUB) if context.home_hub or context.restricted_access else None
 
 
 def _home_hub_moved(data: CaseTransferred, context: ReferralContext) -> bool:
@@ -549,7 +558,7 @@ def _write(
     """
     full = context.feedback_consent.answer == "yes" and not context.person.provisional
     feedback = Feedback(
-        id=str(uuid5(FEEDBACK, f"{event.id}|{context.reference}|{addressee.recipient.id}")),
+        id=str(uuid5(FEEDBACK, f"{event.id}|{context.reference}|{addressee.recipient.id}|{outcome.feedback_type}")),
         person_key=event.person_key,
         caused_by=event.id,
         recipient=addressee.recipient,
