@@ -304,11 +304,13 @@ def compose(event: Event, recipients: Recipients, texts: FeedbackTexts) -> list[
 
 
 def compose_for(event: Event, context: ReferralContext, recipients: Recipients, texts: FeedbackTexts) -> list[Feedback]:
-    """Compose the feedback that `event` causes about one referral."""
+    """Compose the feedback that `event` causes about one referral: a new case is received, and then assigned."""
     assert isinstance(event.data, CaseEvent)
+    received = _Outcome(FeedbackType.RECEIVED) if isinstance(event.data, CaseOpened) else None
     return [
         _write(event, context, outcome, listener, texts)
-        for outcome in _outcomes(event.data, context, texts)
+        for outcome in (received, _outcome(event.data, context, texts))
+        if outcome is not None
         for listener in _addressees(context, recipients)
         if _receives(listener, outcome.feedback_type)
     ]
@@ -365,21 +367,14 @@ def _latest_findings(feedbacks: Iterable[Feedback]) -> tuple[ReportedFinding, ..
 # ---- feedback type and content of an event ---------------------------------------------------------------------------
 
 
-def _outcomes(data: CaseEvent, context: ReferralContext, texts: FeedbackTexts) -> list[_Outcome]:
-    """Return the feedback about one referral, in order: a new case is received, and then assigned."""
-    received = [_Outcome(FeedbackType.RECEIVED)] if isinstance(data, CaseOpened) else []
-    outcome = _outcome(data, context, texts)
-    return [*received, outcome] if outcome else received
-
-
 def _outcome(data: CaseEvent, context: ReferralContext, texts: FeedbackTexts) -> _Outcome | None:
     match data:
-        case CaseOpened():
-            return _home_hub(context) if data.case.holder else None  # none: the next event returns or cancels it
+        case CaseOpened() if data.case.holder is None:
+            return None  # the next event returns or cancels it
         case CaseJoined():
             return _Outcome(FeedbackType.RECEIVED) if data.joined == context.reference else None
-        case CaseAssigned():
-            return _home_hub(context)
+        case CaseOpened() | CaseAssigned():
+            return _Outcome(FeedbackType.HOME_HUB) if context.home_hub or context.restricted_access else None
         case CaseTransferred():
             return _Outcome(FeedbackType.HOME_HUB) if _home_hub_moved(data, context) else None
         case CaseAccepted():
@@ -401,10 +396,6 @@ def _outcome(data: CaseEvent, context: ReferralContext, texts: FeedbackTexts) ->
             return _Outcome(FeedbackType.UPDATE_REFUSED) if data.refused == context.reference else None
         case _:
             return None  # updated, booked, started, recorded: they cause no feedback
-
-
-def _home_hub(context: ReferralContext) -> _Outcome | None:
-    return _Outcome(FeedbackType.HOME_HUB) if context.home_hub or context.restricted_access else None
 
 
 def _home_hub_moved(data: CaseTransferred, context: ReferralContext) -> bool:

@@ -103,8 +103,8 @@ async def assert_done_once(engine: AsyncEngine) -> None:
     assert await rows(engine, "select distinct resolution from router.dead_letter") == [("applied",)]
     for key in keys(2):
         assert await events(engine, key) == ["opened", "updated", "cancelled"]
-    assert await rows(engine, "select distinct last_sequence from router.person_key") == [(4,)]
-    assert await rows(engine, "select count(*) from router.outbox where target = 'case.event'") == [(8,)]
+    assert await rows(engine, "select distinct last_sequence from router.person_key") == [(3,)]
+    assert await rows(engine, "select count(*) from router.outbox where target = 'case.event'") == [(6,)]
 
 
 @pytest.mark.parametrize(
