@@ -221,5 +221,5 @@ async def test_today_is_the_day_in_england(engine: AsyncEngine) -> None:
     for day in (date(2026, 7, 2), date(2026, 7, 1)):
         await router.receive([a_command("blaby", Record, await case_id(engine), no_contact_on=day)])
     types = [header(message, "ce_type") for message in await sent(engine, target="hub.blaby.case")]
-    assert [kind.split(".")[3] for kind in types] == ["assigned", "command-refused", "recorded"]
+    assert [kind.split(".")[3] for kind in types] == ["opened", "command-refused", "recorded"]
     assert await rows(engine, 'select business_status from router."case"') == [(BusinessStatus.NO_CONTACT.value,)]

@@ -312,7 +312,7 @@ NOTIFIER = (
             received_at timestamptz not null default clock_timestamp(),
             primary key (person_key, event_id)
         )""",
-    # One row for each referral, causing event and recipient (feedback_id is derived from the three); composed once.
+    # One row for each referral, causing event, recipient and type (feedback_id is derived from the four); composed once.
     # `content` is the feedback, `body` the bytes that its channel sends.
     # `steps` holds a time for each of composed, first_attempt, sent, accepted, failed, resent, kept, collected, as far as they happened.
     # A mailbox keeps feedback (`kept`) until its recipient fetches it (`collected`); the other channels accept it (`accepted`).
