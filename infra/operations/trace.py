@@ -1,6 +1,6 @@
 """Trace one referral through the records of every service: where it is now, then when, where, what, why. No personal data."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -12,8 +12,10 @@ from rich.text import Text
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.operations import reasons, referral_position
-from infra.operations.referral_position import LATEST, ReferralPosition
+from infra.operations import reasons, referral_messages, referral_position
+from infra.operations.referral_messages import LATEST, ReferralMessage
+from infra.operations.referral_position import ReferralPosition
+from schemas.topics import CASE_EVENT
 from services.runtime import database
 
 
@@ -52,13 +54,19 @@ async def path(url: str, reference: str) -> Trace:
     engine = database.connect(url, pool=1)
     try:
         async with engine.connect() as connection:
-            steps = [step for read in READERS for step in await read(connection, reference)]
-            now = await referral_position.find(connection, reference)
+            messages = await referral_messages.find(connection, reference)
+            steps = [
+                *await _delivered(connection, reference),
+                *_published(messages.intake),
+                *await _decided(connection, reference),
+                *_published(message for message in messages.router if message.target != CASE_EVENT),
+                *[step for read in READERS for step in await read(connection, reference)],
+            ]
+            now = await referral_position.find(connection, reference, messages)
     finally:
         await engine.dispose()
-    return Trace(
-        reference, now, sorted(steps, key=lambda step: step.at)
-    )  # a stable sort: readers give the order within a time
+    # a stable sort: this is the order within a time
+    return Trace(reference, now, sorted(steps, key=lambda step: step.at))
 
 
 async def _rows(connection: AsyncConnection, reference: str, query: str) -> list[Row[Any]]:
@@ -85,17 +93,14 @@ def _warnings(issues: list[dict[str, str]]) -> str:
     return "; warnings: " + ", ".join(f"{one['place']} {one['kind']}" for one in issues) if issues else ""
 
 
-async def _handed_on(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    query = f"""select published_at, target, headers::jsonb ->> 'ce_type' as type
-        from (select distinct person_key from intake.referral where reference = :reference) as keys
-        cross join lateral (select * from intake.outbox where person_key = keys.person_key order by id desc limit {LATEST}) as latest
-        where published_at is not null and convert_from(value, 'UTF8')::jsonb ->> 'reference' = :reference"""  # noqa: S608 - a constant
-    rows = await _rows(connection, reference, query)
-    return [TraceStep(row.published_at, row.target, _short(row.type)) for row in reversed(rows)]
+def _published(messages: Iterable[ReferralMessage]) -> Iterator[TraceStep]:
+    for message in messages:
+        if message.published_at is not None:
+            yield TraceStep(message.published_at, message.target, _short(message.type))
 
 
 async def _decided(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    query = f"""select latest.* from (select person_key from router.referral where reference = :reference) as keys
+    query = f"""select latest.* from (select person_key from intake.referral where reference = :reference) as keys
         cross join lateral (
             select * from router.case_event where person_key = keys.person_key order by sequence desc limit {LATEST}) as latest
         where :reference = any("references")"""  # noqa: S608 - a constant
@@ -109,18 +114,6 @@ def _position(row: Row[Any]) -> str:
     by = f"by {row.decided_by}; " if row.decided_by else ""
     holder = f"holder {row.holder or 'none'}, home hub {row.home_hub or 'undecided'}"
     return f"{by}{row.status} / {row.business_status}; {holder}; {', '.join(row.reasons)} (directory {row.directory_version})"
-
-
-async def _sent_to_hubs(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    query = f"""select published_at, target, headers::jsonb ->> 'ce_type' as type
-        from (select person_key, correlation_id from router.referral where reference = :reference) as told
-        cross join lateral (
-            select published_at, target, headers from router.outbox where person_key = told.person_key order by id desc limit {LATEST}
-        ) as latest
-        where published_at is not null and (target like 'hub.%' or target = 'referral.event')
-          and headers::jsonb ->> 'ce_correlationid' = told.correlation_id"""  # noqa: S608 - a constant
-    rows = await _rows(connection, reference, query)
-    return [TraceStep(row.published_at, row.target, _short(row.type)) for row in reversed(rows)]
 
 
 async def _feedback_steps(connection: AsyncConnection, reference: str) -> list[TraceStep]:
@@ -172,10 +165,7 @@ async def _quarantined(connection: AsyncConnection, reference: str) -> list[Trac
         for service in ("router", "notifier")
         for where in (of_person, by_group)
     )
-    query = f"""with keys as (
-        select person_key from intake.referral where reference = :reference
-        union select person_key from router.referral where reference = :reference
-    ) {query}"""  # noqa: S608 - constants
+    query = f"with keys as (select person_key from intake.referral where reference = :reference) {query}"  # noqa: S608 - constants
     rows = await _rows(connection, reference, query)
     return [
         TraceStep(
@@ -194,7 +184,7 @@ def _state(row: Row[Any]) -> str:
     return "resubmitting" if row.resubmit_at else "unresolved"
 
 
-READERS = (_delivered, _handed_on, _decided, _sent_to_hubs, _feedback_steps, _attempted, _quarantined)
+READERS = (_feedback_steps, _attempted, _quarantined)
 
 
 def _short(event_type: str) -> str:
