@@ -121,7 +121,7 @@ async def assert_versions_without_gap(bootstrap: str, keys: set[str]) -> None:
 DIES = """
 import os
 from services.runtime import process
-from services.messaging.outbox import Relay
+from services.messaging.relay import Relay
 from services.router import app, consumer, store
 
 async def never(self):

@@ -137,7 +137,7 @@ INTAKE = (
             foreign key (partner, upload) references intake.upload (partner, id) on delete cascade
         )""",
     *parts.outbox("intake"),
-    *parts.outbox_applied("intake", "referral.event"),
+    *parts.outbox_applied("intake"),
 )
 
 ROUTER = (
@@ -296,10 +296,9 @@ ROUTER = (
             primary key (postcode, until)
         )""",
     *parts.outbox("router"),
-    *parts.outbox_applied("router", "case.event"),
+    *parts.outbox_applied("router"),
     *parts.dead_letters("router"),
     *parts.positions("router"),
-    "create index outbox_target on router.outbox (target, created_at)",
 )
 
 NOTIFIER = (
