@@ -153,7 +153,7 @@ _BY_NAME = text(f"""
 
 _BY_KEY = text(f"""
     with found as ({_referrals("(select * from intake.referral where person_key = :key) as sent")})
-    {_PLACED}""")
+    {_PLACED}""")  # noqa: S608 - constants
 
 _BY_PARTNER = text(f"""
     with found as (

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -43,16 +43,12 @@ async def find(connection: AsyncConnection, reference: str) -> ReferralMessages:
         return ReferralMessages()
     keys = {"reference": reference, "key": row.person_key, "correlation": row.correlation_id, "latest": LATEST}
 
-    def names_it(message: Message) -> bool:
-        return message.person_key == row.person_key and json.loads(message.value).get("reference") == reference
-
-    def is_of_its_conversation(message: Message) -> bool:
-        return message.person_key == row.person_key and _header(message, "ce_correlationid") == row.correlation_id
-
     ids = [list(await connection.scalars(statement, keys)) for statement in (_PACKETS_OF_INTAKE, _PACKETS_OF_ROUTER)]
     return ReferralMessages(
-        await _in_packets(connection, "intake", row.person_key, ids[0], names_it),
-        await _in_packets(connection, "router", row.person_key, ids[1], is_of_its_conversation),
+        await _in_packets(connection, "intake", row.person_key, ids[0], lambda one: _reference(one) == reference),
+        await _in_packets(
+            connection, "router", row.person_key, ids[1], lambda one: _conversation(one) == row.correlation_id
+        ),
     )
 
 
@@ -78,7 +74,7 @@ _PACKETS_OF_ROUTER = text("""
 async def _in_packets(
     connection: AsyncConnection, schema: str, key: str, ids: Sequence[int], is_concerned: Callable[[Message], bool]
 ) -> list[ReferralMessage]:
-    """Return the messages for which `is_concerned` holds in these packets of the shard of `key`."""
+    """Return the messages of a person for which `is_concerned` holds, in these packets."""
     ordered, found = sorted(set(ids)), []
     for start in range(0, len(ordered), OPENED):
         page = {"shard": shard_of(key), "ids": ordered[start : start + OPENED]}
@@ -91,9 +87,17 @@ async def _in_packets(
                     None if place in row.waiting else row.published_at,
                 )
                 for place, message in enumerate(packets.decode(row.content).messages)
-                if is_concerned(message)
+                if message.person_key == key and is_concerned(message)
             ]
     return found
+
+
+def _reference(message: Message) -> Any:
+    return json.loads(message.value).get("reference")
+
+
+def _conversation(message: Message) -> str:
+    return _header(message, "ce_correlationid")
 
 
 def _header(message: Message, name: str) -> str:
