@@ -462,7 +462,7 @@ class RecordBatch:
 
     def _append(self, message: Message) -> bool:
         """Return False if the message does not fit. The first of a batch always does."""
-        span, headers = _publishing(message) if tracing.is_on() else (None, message.headers)
+        span, headers = _publishing(message) if tracing.is_on() else (None, list(message.headers))
         key = message.person_key.encode()
         fits = self.builder.append(timestamp=None, key=key, value=message.value, headers=headers) is not None
         if span is not None and fits:
@@ -478,7 +478,7 @@ class RecordBatch:
                 tracing.end(span)
 
 
-def _publishing(message: Message) -> tuple[Span, Sequence[tuple[str, bytes]]]:
+def _publishing(message: Message) -> tuple[Span, list[tuple[str, bytes]]]:
     """Begin a span and return it with the headers, which carry it as the parent for consumers."""
     headers = dict(message.headers)
     span = tracing.begin(
