@@ -142,6 +142,7 @@ INTAKE = (
 
 ROUTER = (
     "create schema router",
+    # `fillfactor`: rows that are updated often; of cases and referrals twice as many updates are then heap-only.
     # The lock of a person key, the number of its last case event, and how many persons it has; of how many a sender verified the number.
     """
         create table router.person_key (
@@ -149,7 +150,7 @@ ROUTER = (
             last_sequence bigint not null default 0,
             persons integer not null default 0,
             verified_persons integer not null default 0
-        )""",
+        ) with (fillfactor = 90)""",
     # A person is (person_key, person_no). `referrals`, `verified`: how many name the person, and with a verified number.
     # `tracing_reasons`: why the person must be traced; empty if there is no reason. `doubted_since`: since when there is one.
     # `undoubted_key`: the person key, while a newcomer who is another person adds a doubt; null afterwards.
@@ -162,7 +163,8 @@ ROUTER = (
             provisional boolean not null,
             tracing_reasons text[] not null,
             doubted_since timestamptz,
-            state jsonb not null,
+            check_before_contact boolean not null,
+            state bytea storage external not null,
             updated_at timestamptz not null,
             undoubted_key text,
             primary key (person_key, person_no)
@@ -183,15 +185,14 @@ ROUTER = (
             reasons text[] not null,
             district text,
             directory_version text not null,
-            tally jsonb not null,
-            state jsonb not null,
+            tally bytea storage external not null,
+            state bytea storage external not null,
             opened_at timestamptz not null,
             updated_at timestamptz not null,
             requested_since timestamptz,
             ended_at timestamptz,
             primary key (person_key, case_id)
-        )""",
-    'create index case_open_by_holder on router."case" (holder) where ended_at is null',
+        ) with (fillfactor = 80)""",
     'create index case_requested on router."case" (holder, requested_since) where requested_since is not null',
     'create index case_open_by_person on router."case" (person_key, person_no) where ended_at is null',
     # `category`: what decisions read of it if it is open. `by_name`, `by_verification`: a hash of what it says who the person is.
@@ -212,12 +213,11 @@ ROUTER = (
             admitted_on date,
             by_name text,
             by_verification text,
-            state jsonb not null,
+            state bytea storage external not null,
             received_at timestamptz not null,
             updated_at timestamptz not null,
             primary key (person_key, reference)
-        )""",
-    "create index referral_by_reference on router.referral (reference)",
+        ) with (fillfactor = 80)""",
     # `overdue_on`: day from which the schedule asks about an expected discharge; none: nothing is expected, or it has asked.
     # `overdue_held`: the schedule does not ask, because the person's death is reported, until the report is withdrawn.
     "create index referral_overdue on router.referral (overdue_on) where overdue_on is not null and not overdue_held",
@@ -277,7 +277,6 @@ ROUTER = (
             data bytea not null,
             primary key (person_key, sequence)
         )""",
-    "create index case_event_by_case on router.case_event (case_id)",
     # Postcodes of the county and of its neighbours, in capitals without spaces; loaded by infra/database/postcodes.py.
     "create table router.postcode (postcode text primary key, district text not null)",
     # The directory's files by version: a replay decides with those of the original decision.
