@@ -311,9 +311,10 @@ NOTIFIER = (
             primary key (person_key, event_id)
         )""",
     # One row for each referral, causing event and recipient (feedback_id is derived from the three); composed once.
-    # `content` is the feedback, `body` the bytes that its channel sends.
-    # `steps` holds a time for each of composed, first_attempt, sent, accepted, failed, resent, kept, collected, as far as they happened.
+    # `packet`, `place`: the content of a packet that has the feedback, the bytes that its channel sends, and their ids.
+    # `event_packet`: the packet that has its last feedback.event. Times: of what happened, the last time that it did.
     # A mailbox keeps feedback (`kept`) until its recipient fetches it (`collected`); the other channels accept it (`accepted`).
+    # No index depends on `state`, and a page keeps room for a second version of each row: what a success changes writes no index.
     """
         create table notifier.feedback (
             person_key text not null,
@@ -323,25 +324,26 @@ NOTIFIER = (
             recipient text not null,
             channel text not null check (channel in ('fhir', 'mesh', 'mailbox')),
             feedback_type text not null,
-            status text not null,
             ordinal integer not null,
-            correlation_id text not null,
             state text not null check (state in ('waiting', 'accepted', 'failed', 'kept', 'collected')),
-            content jsonb not null,
-            body bytea not null,
-            ids jsonb not null,
-            steps jsonb not null,
+            packet bigint not null,
+            place integer not null,
+            event_packet bigint,
             attempts integer not null default 0,
             receipt text,
             reason text,
-            traceparent text,
-            composed_at timestamptz not null default clock_timestamp(),
+            composed_at timestamptz not null,
+            first_attempt_at timestamptz,
+            sent_at timestamptz,
+            accepted_at timestamptz,
+            failed_at timestamptz,
+            resent_at timestamptz,
+            collected_at timestamptz,
             primary key (person_key, feedback_id),
             unique (reference, recipient, channel, ordinal, person_key)
-        )""",
-    "create index feedback_waiting on notifier.feedback (composed_at) where state = 'waiting'",
-    "create index feedback_failed on notifier.feedback (composed_at) where state = 'failed'",
-    "create index feedback_unfetched on notifier.feedback (composed_at) where state = 'kept'",
+        ) with (fillfactor = 50)""",
+    "create index feedback_failed on notifier.feedback (composed_at) where failed_at is not null",
+    "create index feedback_unfetched on notifier.feedback (composed_at) where channel = 'mailbox' and collected_at is null",
     # One row for each referral, recipient and channel: its next feedback. Only `next` can be claimed, so order holds with any
     # number of processes. `due_at` is null if nothing waits; while claimed it is the end of the lease. `due_since`: when the feedback that
     # is next was due first. `resend`: earlier ones, by ordinal, that an operator sends again before `next`; null: none. `attempts` and
@@ -391,6 +393,7 @@ NOTIFIER = (
             noticed_at timestamptz not null default clock_timestamp(),
             primary key (partner, channel)
         )""",
+    # Attempts but those that succeeded at once: of these, notifier.feedback has all.
     """
         create table notifier.attempt (
             person_key text not null,
