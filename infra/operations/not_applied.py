@@ -194,8 +194,9 @@ def _lacked(hop: Hop) -> TextClause:
 
 
 def _state(hop: Hop) -> TextClause:
+    """Return the statement for the state of an event; ages of one comparison are of one time, so that they can be compared."""
     return text(f"""
-        select extract(epoch from clock_timestamp() - created_at)::float as age,
+        select extract(epoch from now() - created_at)::float as age,
                published_at is not null and not exists (
                    select from {hop.outbox}.packet_held as held
                    where held.shard = packet.shard and held.target = '{hop.target}' and held.id = packet.id and :place = any(places)

@@ -16,6 +16,7 @@ from infra.operations import reasons, referral_messages, referral_position
 from infra.operations.referral_messages import LATEST, ReferralMessage
 from infra.operations.referral_position import ReferralPosition
 from schemas.topics import CASE_EVENT
+from services.notifier import store as feedback_store
 from services.runtime import database
 
 
@@ -118,17 +119,16 @@ def _position(row: Row[Any]) -> str:
 
 async def _feedback_steps(connection: AsyncConnection, reference: str) -> list[TraceStep]:
     """Return the steps of feedback in their order; what each attempt found is a step of its own, with its reason."""
-    query = """select feedback.recipient, feedback.channel, feedback.feedback_type, step.key, step.value
-        from notifier.feedback, jsonb_each_text(feedback.steps) as step where reference = :reference order by ordinal"""
+    query = f"""select recipient, channel, feedback_type, {feedback_store.TIMES} from notifier.feedback
+        where reference = :reference order by ordinal"""  # noqa: S608 - a constant
     rows = await _rows(connection, reference, query)
     steps = [
         TraceStep(
-            datetime.fromisoformat(row.value),
-            f"notifier, {row.channel}",
-            f"{row.feedback_type} to {row.recipient}: {row.key}",
+            datetime.fromisoformat(at), f"notifier, {row.channel}", f"{row.feedback_type} to {row.recipient}: {step}"
         )
         for row in rows
-        if row.key in FEEDBACK_STEPS
+        for step, at in feedback_store.steps_of(row).items()
+        if step in FEEDBACK_STEPS
     ]
     return sorted(steps, key=lambda step: FEEDBACK_STEPS.index(step.what.rpartition(": ")[2]))
 

@@ -48,9 +48,7 @@ async def _with_engine(url: str, work: Callable[[AsyncEngine], Coroutine[Any, An
 
 async def _bodies(engine: AsyncEngine) -> dict[str, bytes]:
     stored = await rows(engine, ALL)
-    return {
-        str(row.feedback_id): one.body for row, one in zip(stored, await contents(engine, stored), strict=True)
-    }
+    return {str(row.feedback_id): one.body for row, one in zip(stored, await contents(engine, stored), strict=True)}
 
 
 def listed(*words: str) -> list[dict[str, Any]]:

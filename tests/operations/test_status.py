@@ -258,12 +258,20 @@ async def test_a_hub_topic_is_unread_by_the_group_that_has_read_furthest_or_by_n
 # ---- feedback, and records that are gone ----------------------------------------------------------------------------
 
 FEEDBACK = """
-    insert into notifier.feedback (person_key, feedback_id, reference, caused_by, recipient, channel, feedback_type, status, ordinal,
-        correlation_id, state, content, body, ids, steps, composed_at)
-    select 'a', gen_random_uuid(), 'LB-' || number, 'e', 'gp', 'mailbox', 'received', 'requested', 1, 'c', state, '{}', '', '{}', '{}',
-        now() - days * interval '1 day'
-    from (values (1, 'waiting', 2), (2, 'failed', 13), (3, 'failed', 15), (4, 'kept', 8), (5, 'kept', 6), (6, 'collected', 9))
-        as given (number, state, days)"""
+    insert into notifier.feedback (person_key, feedback_id, reference, caused_by, recipient, channel, feedback_type, ordinal,
+        state, packet, place, composed_at, failed_at)
+    select 'a', gen_random_uuid(), 'LB-' || number, 'e', 'gp', channel, 'received', 1, state, 0, 0, now() - days * interval '1 day',
+        case when state = 'failed' then now() end
+    from (values (1, 'fhir', 'waiting', 2), (2, 'fhir', 'failed', 13), (3, 'fhir', 'failed', 15), (4, 'mailbox', 'kept', 8),
+                 (5, 'mailbox', 'kept', 6)) as given (number, channel, state, days)"""
+COLLECTED = """
+    insert into notifier.feedback (person_key, feedback_id, reference, caused_by, recipient, channel, feedback_type, ordinal,
+        state, packet, place, composed_at, collected_at)
+    values ('a', gen_random_uuid(), 'LB-6', 'e', 'gp', 'mailbox', 'received', 1, 'collected', 0, 0, now() - interval '9 days', now())"""
+WAITING = """
+    insert into notifier.conversation (person_key, reference, recipient, channel, last, next, resend, due_at, due_since)
+    values ('a', 'LB-1', 'gp', 'fhir', 3, 3, array[1], now(), now() - interval '2 days'),
+           ('a', 'LB-7', 'gp', 'fhir', 1, 2, null, null, null)"""
 ENDPOINTS = """
     insert into notifier.endpoint (channel, recipient, failures, reason, failing_since, opened_at)
     values ('fhir', 'gp-a', 9, 'http 302', now() - interval '2 hours', now()), ('fhir', 'gp-b', 2, 'http 503', now(), null),
@@ -278,11 +286,11 @@ async def test_feedback_that_does_not_arrive_and_records_that_are_gone_are_probl
     engine: AsyncEngine, migrated: str
 ) -> None:
     async with engine.begin() as tx:
-        for statement in (FEEDBACK, ENDPOINTS, UNADDRESSED, GONE):
+        for statement in (FEEDBACK, COLLECTED, WAITING, ENDPOINTS, UNADDRESSED, GONE):
             await tx.execute(text(statement))
     position = status.assembled(await status.in_postgresql(migrated), AT_REST)
-    names = ("failed", "failed lately", "kept to be fetched", "not fetched for too long")
-    assert [position["notifier"][f"feedback {name}"] for name in names] == [2, 1, 2, 1]
+    names = ("waiting", "failed", "failed lately", "kept to be fetched", "not fetched for too long")
+    assert [position["notifier"][f"feedback {name}"] for name in names] == [2, 2, 1, 2, 1]
     assert [str(one) for one in status_check.problems(position, Limits())] == [
         "router: Kafka deleted records before they were read: referral.event 30: lightbulb reconcile --dry-run",
         "notifier: feedback on LB-1 waits for 2 d 0 h: lightbulb trace LB-1",
@@ -294,7 +302,7 @@ async def test_feedback_that_does_not_arrive_and_records_that_are_gone_are_probl
     async with engine.connect() as tx:
         await notifier_backlog.measure(tx)
     assert {state: value("lightbulb_feedback", state=state) for state in ("waiting", "failed", "unfetched")} == {
-        "waiting": 1,
+        "waiting": 2,
         "failed": 1,
         "unfetched": 1,
     }
