@@ -18,8 +18,7 @@ def _first(table: str, **changed: str) -> Rows:
 
 NAMED = {
     "message": "id",
-    "referral": "referral_id",
-    "referral_name": "name",
+    "referral": "reference",
     "message_key": "key",
     "visit_key": "key",
 }
