@@ -87,9 +87,8 @@ async def by_nhs_number(
 
 async def messages(engine: AsyncEngine, filters: SearchFilters) -> SearchResult:
     """Find messages by partner and time of receipt, refused ones too."""
-    by_partner = filters.partner is not None
     async with engine.connect() as tx:
-        return await _hits(tx, _BY_PARTNER if by_partner else _BY_TIME, _ids(filters) if by_partner else {}, filters)
+        return await _hits(tx, _MESSAGES, _ids(filters), filters)
 
 
 def _ids(filters: SearchFilters) -> dict[str, UUID]:
@@ -155,12 +154,21 @@ _BY_KEY = text(f"""
     with found as ({_referrals("(select * from intake.referral where person_key = :key) as sent")})
     {_PLACED}""")  # noqa: S608 - constants
 
-_BY_PARTNER = text(f"""
-    with found as (
-        {_MESSAGE} where partner = :partner and id >= :from and id < :to and {_WITHIN} order by id desc limit :limit
-    )
-    {_PLACED}""")
+PARTNERS = """
+    partners (partner) as (
+        (select partner from intake.message order by partner limit 1)
+        union all
+        select next.partner from partners cross join lateral (
+            select partner from intake.message where partner > partners.partner order by partner limit 1) as next
+    )"""
+"""Common table expression for `with recursive`: every partner that sent a message, each by one index search."""
 
-_BY_TIME = text(f"""
-    with found as ({_MESSAGE} where {_WITHIN} order by received_at desc limit :limit)
-    {_PLACED}""")
+_MESSAGES = text(f"""
+    with recursive {PARTNERS}, found as (
+        select latest.* from partners cross join lateral (
+            {_MESSAGE} where partner = partners.partner and id >= :from and id < :to and {_WITHIN} order by id desc limit :limit
+        ) as latest
+        where cast(:partner as text) is null or partners.partner = :partner
+        order by received_at desc limit :limit
+    )
+    {_PLACED}""")  # noqa: S608 - constants

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operations import not_applied
 from infra.operations.ends import ends
+from infra.operations.find import PARTNERS
 from infra.operations.hub_topics import Unread, look
 from infra.operations.not_applied import Hop
 from schemas.topics import hub_case
@@ -106,8 +107,11 @@ QUESTIONS: dict[str, dict[str, str]] = {
     "intake": {
         "messages kept": _estimate("intake.message"),
         "refused of the latest 10,000": f"""
-            select count(*) from (select verdict from intake.message order by received_at desc limit {COUNTED}) as latest
-            where verdict = 'refused'""",  # noqa: S608 - a constant
+            with recursive {PARTNERS}
+            select count(*) filter (where verdict = 'refused') from (
+                select latest.* from partners cross join lateral (
+                    select id, verdict from intake.message where partner = partners.partner order by id desc limit {COUNTED}) as latest
+                order by id desc limit {COUNTED}) as latest""",  # noqa: S608 - constants
         "referrals": _estimate("intake.referral"),
         **_outbox("intake"),
     },
