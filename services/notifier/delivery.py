@@ -41,7 +41,7 @@ POLL_SECONDS = 0.5
 GIVE_UP_POLL_SECONDS = 5.0
 """How often each process looks for feedback that was due for too long."""
 
-GIVEN_UP_AT_ONCE = 256
+GIVEN_UP_AT_ONCE = 64
 
 BUSY = 16
 LINGER_SECONDS = 0.02
@@ -185,7 +185,9 @@ class Deliverer:
             await self._wait_for_more()
             self._may_be_due = self._room() <= 0 or bool(self._busy())
             try:
-                acquired = await self._acquire_leases(min(self._room(), EACH)) if self._room() > 0 else Acquired([], False)
+                acquired = (
+                    await self._acquire_leases(min(self._room(), EACH)) if self._room() > 0 else Acquired([], False)
+                )
                 pause = 0.1
                 if not acquired.leases and not self._in_flight and not self._results:
                     self._progress.record()  # another process has leased what is due

@@ -236,7 +236,6 @@ class Attempt:
     pause: float = 0.0
     """Seconds until the next attempt, if the outcome is Retry."""
 
-
     @property
     def is_plain(self) -> bool:
         """Whether the feedback has all of it: it was the first one, and succeeded."""
@@ -345,13 +344,20 @@ class _Result(NamedTuple):
 
 
 def _result(attempt: Attempt, first_attempt_at: datetime | None, event_packet: int) -> _Result:
-    request = attempt.lease.request
-    values = (attempt.lease.conversation.person_key, request.feedback_id)
-    if isinstance(attempt.outcome, Failed):
-        times = first_attempt_at, None, None, attempt.ended_at
-        return _Result(*values, "failed", request.attempt, None, attempt.outcome.reason, event_packet, *times)
-    times = first_attempt_at, attempt.started_at, attempt.ended_at, None
-    return _Result(*values, "accepted", request.attempt, attempt.receipt, None, event_packet, *times)
+    request, reason = attempt.lease.request, attempt.outcome.reason if isinstance(attempt.outcome, Failed) else None
+    return _Result(
+        person_key=attempt.lease.conversation.person_key,
+        feedback_id=request.feedback_id,
+        state="accepted" if reason is None else "failed",
+        attempts=request.attempt,
+        receipt=attempt.receipt,
+        reason=reason,
+        event_packet=event_packet,
+        first_attempt_at=first_attempt_at,
+        sent_at=attempt.started_at if reason is None else None,
+        accepted_at=attempt.ended_at if reason is None else None,
+        failed_at=None if reason is None else attempt.ended_at,
+    )
 
 
 async def _finish(tx: Transaction, results: Sequence[_Result]) -> None:
@@ -488,7 +494,8 @@ _GIVE_UP = text(f"""
           and held.recipient = late.recipient and held.channel = late.channel
     )
     select feedback.person_key, feedback.reference, feedback.recipient, feedback.channel, feedback.feedback_id, feedback.caused_by,
-           feedback.packet, feedback.place, feedback.receipt, 'gave up: ' || coalesce(waiting.reason, held.reason, 'not attempted') as reason,
+           feedback.packet, feedback.place, feedback.receipt,
+           'gave up: ' || coalesce(waiting.reason, held.reason, 'not attempted') as reason,
            case when waiting.is_next then waiting.attempts else feedback.attempts end as attempts,
            case when waiting.is_next then waiting.first_attempt_at end as first_attempt_at
     from late as waiting join notifier.feedback as feedback

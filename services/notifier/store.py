@@ -209,7 +209,9 @@ async def _reserve(
     by_conversation: defaultdict[Conversation, list[RenderedFeedback]] = defaultdict(list)
     for one in new:
         by_conversation[_conversation(one.feedback)].append(one)
-    wanted = {key for key, group in by_conversation.items() if _can_start(group, known) and capacity.take(key.recipient)}
+    wanted = {
+        key for key, group in by_conversation.items() if _can_start(group, known) and capacity.take(key.recipient)
+    }
     values = {"lease": capacity.lease, "seconds": capacity.seconds, **_columns(by_conversation, wanted)}
     numbered: dict[str, int] = {}
     leased: list[Leased] = []

@@ -65,7 +65,9 @@ async def test_new_feedback_is_delivered_without_a_statement_that_leases_it(
 
 async def test_new_feedback_has_the_lease_that_acquiring_it_would_give(engine: AsyncEngine) -> None:
     held = HeldChannel()
-    of_lease = "select person_key, attempts, first_attempt_at is not null, due_at - first_attempt_at, reason, next, last"
+    of_lease = (
+        "select person_key, attempts, first_attempt_at is not null, due_at - first_attempt_at, reason, next, last"
+    )
     async with a_notifier(engine, the_recipients(), more={"fhir": held}) as notifier:
         await compose(notifier, 1)
         born = await rows(engine, f"{of_lease} from notifier.conversation where lease is not null")
@@ -90,9 +92,10 @@ async def test_nothing_is_attempted_before_the_commit_and_nothing_after_a_rollba
         raise ConnectionResetError
 
     async with a_notifier(engine, the_recipients({GP: gp.url})) as notifier:
-        with monkeypatch.context() as patched, pytest.raises(ConnectionResetError):
+        with monkeypatch.context() as patched:
             patched.setattr(dead_letters, "add", away)
-            await compose(notifier, 1)
+            with pytest.raises(ConnectionResetError):
+                await compose(notifier, 1)
         assert await rows(engine, "select * from notifier.feedback") == []
         await compose(notifier, 1)
         await until_rows(engine, ACCEPTED, 1)
@@ -147,7 +150,10 @@ async def test_a_transaction_leases_no_more_than_there_is_room_for(
 async def test_feedback_to_an_endpoint_that_fails_waits_for_its_circuit(engine: AsyncEngine) -> None:
     held, endpoint = HeldChannel(), Endpoint("fhir", GP)
     async with a_notifier(engine, the_recipients(), more={"fhir": held}) as notifier:
-        for failures in ([Sighting(endpoint, "LB-1", False, "http 429", 600.0)], [_failure(n) for n in range(OPENS_AFTER)]):
+        for failures in (
+            [Sighting(endpoint, "LB-1", False, "http 429", 600.0)],
+            [_failure(n) for n in range(OPENS_AFTER)],
+        ):
             async with engine.begin() as tx:
                 await tx.execute(text("delete from notifier.endpoint"))
                 await circuits.record(tx, failures)
