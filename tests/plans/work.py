@@ -380,7 +380,7 @@ async def a_feedback_after_many(on: Services) -> None:
 
 async def dead_letters_of_the_notifier(on: Services) -> None:
     key, reference = uuid4().hex, a_reference()
-    await _decide(on, a_record(received(reference, a_referral()), key=key))
+    await _decide(on, *_received_and_updated(key, reference))
     record, *rest = await case_events(on, key)
     unreadable = broken(record, record.value.replace(b'"case_id"', b'"no_case_id"'))
     await on.receiver.receive([unreadable, *rest])
@@ -444,8 +444,9 @@ async def _passes_over_records(engine: AsyncEngine, schema: str) -> None:
 async def templates(on: Services) -> None:
     """Write the rows that are copied."""
     await a_councils_file(on)
-    for key in (HOT, FILLER, DEAD, PARKED, TEMPLATE):
+    for key in (HOT, FILLER, DEAD, TEMPLATE):
         await _decide(on, a_record(received(a_reference(), _stay() if key == DEAD else a_referral()), key=key))
+    await _decide(on, *_received_and_updated(PARKED, a_reference()))
     await a_death_of_many_stays(on)
     await OverdueDischarges(on.engines["router"], seconds=1, clock=lambda: NOW).publish_due()
     good = a_record(received(PARKED_REFERENCE, a_referral()), key=PARKED)
@@ -484,6 +485,12 @@ _IN_EVERY_SHARD = f"""
 _HELD = f"""
     insert into {{schema}}.packet_held (shard, target, id, places)
     select shard, '{REFUSING}', id, '{{{{0}}}}' from {{schema}}.packet order by id limit 1"""
+
+
+def _received_and_updated(key: str, reference: Reference) -> list[KafkaRecord]:
+    """Return the messages of a referral that has two events."""
+    changed = updated(reference, a_referral(priority="urgent"))
+    return [a_record(received(reference, a_referral()), key=key), a_record(changed, key=key)]
 
 
 def _stay() -> Referral:
