@@ -67,6 +67,8 @@ INTAKE = (
             primary key (reference, partner)
         )""",
     "create index referral_of_sender_reference on intake.referral (sender_reference) where sender_reference is not null",
+    # For `lightbulb find --nhs-number`: the latest of a person, decided or not.
+    "create index referral_of_person on intake.referral (person_key, first_at)",
     # Keys of a referral's stay, and of the person's hospital numbers, by which ADT finds the referral: hashes.
     """
         create table intake.visit_key (
@@ -195,6 +197,8 @@ ROUTER = (
             ended_at timestamptz,
             primary key (person_key, case_id)
         ) with (fillfactor = 80)""",
+    # For `lightbulb find CASE`.
+    'create index case_by_id on router."case" (case_id)',
     'create index case_requested on router."case" (holder, requested_since) where requested_since is not null',
     'create index case_open_by_person on router."case" (person_key, person_no) where ended_at is null',
     # `category`: what decisions read of it if it is open. `by_name`, `by_verification`: a hash of what it says who the person is.
