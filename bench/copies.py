@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 
-from services.messaging.outbox import SHARDS
+from services.messaging.packets import SHARDS
 
 SCHEMAS = ("intake", "router", "notifier")
 CHUNK = 20_000
@@ -97,7 +97,7 @@ def _expression(column: Any, row: Any, place: int) -> str:
     if kind == "bytea":
         return f"${place}::bytea"
     text = _with_new_identifiers(f"${place}::text", value or "")
-    if column["name"] == "shard":  # a function of the key (services/messaging/outbox.py)
+    if column["name"] == "shard":  # a function of the key (services/messaging/packets.py)
         key = _with_new_identifiers(f"'{row['person_key']}'", row["person_key"])
         text = f"case when {text} is not null then crc32(convert_to({key}, 'UTF8')) % {SHARDS} end"
     return f"cast({text} as {kind})" + (" - n * interval '1 second'" if kind.startswith("timestamp") else "")

@@ -19,7 +19,7 @@ from schemas.topics import hub_case
 from services.notifier import backlog as notifier_backlog
 from services.router import backlog
 from services.runtime import database, settings
-from services.runtime.backlog import ROW_COUNT_LIMIT, outbox_queues
+from services.runtime.backlog import ROW_COUNT_LIMIT, SHARDS, held_queues
 from services.runtime.database import Transaction
 
 GROUPS = ("router", "notifier")
@@ -52,15 +52,21 @@ def _estimate(table: str) -> str:
 
 def _oldest_unpublished(schema: str) -> str:
     return f"""
-        with recursive {outbox_queues(schema)}
-        select extract(epoch from clock_timestamp() - min(first.created_at))::int from queue cross join lateral (
-            select created_at from {schema}.outbox
-            where published_at is null and shard = queue.shard and target = queue.target order by id limit 1) as first"""  # noqa: S608 - constants
+        with recursive {held_queues(schema)}
+        select extract(epoch from clock_timestamp() - min(created_at))::int from (
+            select first.created_at from generate_series(0, {SHARDS - 1}) as shards (shard) cross join lateral (
+                select created_at from {schema}.packet where published_at is null and shard = shards.shard order by id limit 1) as first
+            union all
+            select packet.created_at from queue cross join lateral (
+                select id from {schema}.packet_held where shard = queue.shard and target = queue.target order by id limit 1
+            ) as held join {schema}.packet on packet.shard = queue.shard and packet.id = held.id) as waiting"""  # noqa: S608 - constants
 
 
 def _outbox(schema: str) -> dict[str, str]:
     return {
-        "events unpublished": _count(f"from {schema}.outbox where published_at is null"),
+        "events unpublished": _count(f"""from (
+            select generate_series(1, messages) from {schema}.packet where published_at is null
+            union all select unnest(places) from {schema}.packet_held) as waiting"""),  # noqa: S608 - constants
         "oldest unpublished, seconds": _oldest_unpublished(schema),
     }
 

@@ -23,7 +23,7 @@ from services.intake.rate_limiter import RateLimiter
 from services.intake.responses import conformance
 from services.intake.translators import bars_fhir, council_csv, form, hl7v2
 from services.messaging import broker
-from services.messaging.outbox import Relay
+from services.messaging.relay import Relay
 from services.reference import directory, fillers, lists, partners, yaml_files
 from services.runtime import database, expiry, health, process, startup
 from services.runtime.backlog import BacklogMonitor

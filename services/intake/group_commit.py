@@ -12,7 +12,7 @@ from services.intake import limits, store
 from services.intake.batch import PendingMessage, ProtocolResponse
 from services.intake.store import ConcurrentUpdate
 from services.intake.translators.translator import Issue, reject
-from services.messaging.outbox import Relay
+from services.messaging.relay import Relay
 from services.runtime import database, metrics, tracing
 from services.runtime.backlog import BacklogSnapshot
 from services.runtime.logs import log

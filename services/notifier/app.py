@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 
 from schemas.topics import CASE_EVENT, FEEDBACK_EVENT, declared
 from services.messaging import broker, resubmit
-from services.messaging.outbox import Relay
+from services.messaging.relay import Relay
 from services.notifier import backlog, circuits, store, templates
 from services.notifier.channels import Channel
 from services.notifier.channels.fhir_endpoint import FhirEndpoint

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 
 from schemas.topics import REFERRAL_EVENT, declared, hub_command
 from services.messaging import broker, resubmit
-from services.messaging.outbox import Relay
+from services.messaging.relay import Relay
 from services.reference import directory, yaml_files
 from services.reference.directory import Directory
 from services.router import backlog, directory_versions, store

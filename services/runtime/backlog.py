@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.runtime import database, metrics, positions, unread
@@ -34,7 +34,10 @@ ROW_COUNT_LIMIT = 1_000
 """Maximum number of rows of one kind that are counted, so that a long queue does not cost more."""
 
 QUEUE_COUNT_LIMIT = 100
-"""Maximum number of unpublished rows that are counted of each topic and shard."""
+"""Maximum number of unpublished packets that are counted of each shard, and of held rows of each topic and shard."""
+
+SHARDS = 8
+"""Shards of an outbox; one relay at a time publishes a shard."""
 
 T = TypeVar("T")
 
@@ -42,15 +45,14 @@ BacklogQuery = Callable[[Transaction], Awaitable[bool]]
 """Query of a service on its own tables, which sets its own metrics; returns True if work is due now."""
 
 
-def outbox_queues(schema: str) -> str:
-    """Return the common table expression `queue (shard, target)` for `with recursive`: each shard and topic with unpublished rows."""
+def held_queues(schema: str) -> str:
+    """Return the common table expression `queue (shard, target)` for `with recursive`: each shard and topic of which messages are held."""
     return f"""queue (shard, target) as (
-        (select shard, target from {schema}.outbox where published_at is null order by shard, target limit 1)
+        (select shard, target from {schema}.packet_held order by shard, target limit 1)
         union all
         select next.shard, next.target from queue cross join lateral (
-            select shard, target from {schema}.outbox
-            where published_at is null and (shard, target) > (queue.shard, queue.target)
-            order by shard, target limit 1
+            select shard, target from {schema}.packet_held
+            where (shard, target) > (queue.shard, queue.target) order by shard, target limit 1
         ) as next
     )"""  # noqa: S608 - schema names are constants
 
@@ -209,21 +211,11 @@ class BacklogMonitor:
         return frozenset(await connection.scalars(text(query)))
 
     async def _unpublished(self, connection: Transaction) -> dict[str, int]:
-        result = await connection.execute(
-            text(f"""
-                with recursive {outbox_queues(self._schema)}
-                select target, sum(waiting.rows), max(waiting.age) from queue cross join lateral (
-                    select count(*) as rows, extract(epoch from clock_timestamp() - min(created_at)) as age
-                    from (select created_at from {self._schema}.outbox
-                          where published_at is null and shard = queue.shard and target = queue.target
-                          order by id limit {QUEUE_COUNT_LIMIT}) as first
-                ) as waiting
-                where waiting.rows > 0 group by target""")  # noqa: S608 - the schema is a constant
-        )
-        rows = [(str(target), int(count), float(age)) for target, count, age in result]
-        metrics.UNPUBLISHED.set(sum(count for _, count, _ in rows))
-        metrics.OLDEST_UNPUBLISHED.set(max((age for _, _, age in rows), default=0.0))
-        return {target: count for target, count, _ in rows}
+        """Return the number of packets or held rows by topic that wait; set the gauges of their messages."""
+        rows = list(await connection.execute(_select_waiting(self._schema)))
+        metrics.UNPUBLISHED.set(sum(messages for _, messages, _ in rows))
+        metrics.OLDEST_UNPUBLISHED.set(max((float(age) for _, _, age in rows), default=0.0))
+        return Counter(target for targets, _, _ in rows for target in targets)
 
     async def _quarantined(self, connection: Transaction) -> None:
         result = await connection.execute(
@@ -269,6 +261,23 @@ class BacklogMonitor:
         lags = await self._kafka.lags(self._group, self._topics)
         await self._kafka.look_at_waiting({one: lag.committed for one, lag in lags.items() if lag.records})
         return lags
+
+
+def _select_waiting(schema: str) -> TextClause:
+    """Return a query of the topics, number of messages and age of what waits; QUEUE_COUNT_LIMIT rows of each shard, and held queue."""
+    return text(f"""
+        with recursive {held_queues(schema)}
+        select targets, messages, extract(epoch from clock_timestamp() - created_at) as age
+        from generate_series(0, {SHARDS - 1}) as shards (shard) cross join lateral (
+            select targets, messages, created_at from {schema}.packet
+            where published_at is null and shard = shards.shard order by id limit {QUEUE_COUNT_LIMIT}
+        ) as waiting
+        union all
+        select array[queue.target], cardinality(held.places), extract(epoch from clock_timestamp() - packet.created_at)
+        from queue cross join lateral (
+            select id, places from {schema}.packet_held
+            where shard = queue.shard and target = queue.target order by id limit {QUEUE_COUNT_LIMIT}
+        ) as held join {schema}.packet on packet.shard = queue.shard and packet.id = held.id""")  # noqa: S608 - the schema is a constant
 
 
 class _KafkaProbe:

@@ -101,7 +101,7 @@ async def check_writable(connection: AsyncConnection, schema: str) -> None:
 def _written_by_nobody(schema: str) -> TextClause:
     """Return a statement that needs the outbox and the right to change it, and whose commit writes to the log of PostgreSQL."""
     return text(f"""
-        with nothing as (update {schema}.outbox set shard = shard where false)
+        with nothing as (update {schema}.packet set shard = shard where false)
         select pg_logical_emit_message(true, 'lightbulb', 'writable')""")  # noqa: S608 - schema names are constants
 
 

@@ -27,7 +27,7 @@ from services.intake.group_commit import GroupCommit
 from services.intake.responses import conformance
 from services.intake.translators import bars_fhir, council_csv, form, hl7v2
 from services.intake.translators.inbound_message import Translator
-from services.messaging.outbox import Relay
+from services.messaging.relay import Relay
 from services.reference import directory, fillers, lists, partners
 from tests.builders.bars import SERVICE
 

@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from schemas.events import Event, ReferralCancelled
 from schemas.model import Reference
-from services.messaging import outbox
-from services.messaging.outbox import OutboxMessage, Relay
+from services.messaging import outbox, packets
+from services.messaging.outbox import OutboxMessage
+from services.messaging.relay import Relay
 from services.runtime import health, metrics
 from tests.builders import events
 
@@ -82,9 +82,7 @@ async def put(engine: AsyncEngine, *messages: OutboxMessage) -> None:
 
 async def unpublished(engine: AsyncEngine) -> int:
     async with engine.begin() as tx:
-        return int(
-            (await tx.execute(text("select count(*) from tried.outbox where published_at is null"))).scalar_one()
-        )
+        return sum(one.published_at is None for one in await packets.published(tx, "tried"))
 
 
 async def until(claim: Callable[[], "asyncio.Future[bool]"] | object, seconds: float = 15.0) -> None:

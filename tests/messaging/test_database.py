@@ -125,14 +125,14 @@ async def test_a_fault_that_meets_a_session_that_cannot_write_is_not_held_agains
 
 
 async def test_a_table_that_is_away_for_a_moment_is_waited_for(engine: AsyncEngine) -> None:
-    async with away_for_a_moment(engine, "tried", "outbox"):
+    async with away_for_a_moment(engine, "tried", "packet"):
         error = await failing(engine, "select 1/0")
     assert (database.is_transient(error), database.reason_class(error)) == (True, "sqlstate 42P01")
 
 
 async def test_a_session_without_its_prepared_statements_is_replaced(engine: AsyncEngine) -> None:
     """As a pooler in transaction mode makes them."""
-    statement = "select shard from tried.outbox"
+    statement = "select shard from tried.packet"
     async with engine.begin() as tx:
         await tx.execute(text(statement))
         await tx.exec_driver_sql("deallocate all")

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.messaging import dead_letters
 from services.messaging.cloudevents import KafkaRecord
 from services.messaging.dead_letters import DeadLetter
-from services.messaging.outbox import OutboxMessage, Relay
+from services.messaging.outbox import OutboxMessage
+from services.messaging.relay import Relay
 from services.runtime import backlog
 from services.runtime.backlog import BacklogMonitor
 from services.runtime.settings import Settings

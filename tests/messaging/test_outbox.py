@@ -5,11 +5,14 @@ from collections.abc import Sequence
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import outbox
-from services.messaging.outbox import OutboxMessage, Relay
+from services.messaging import outbox, relay
+from services.messaging.outbox import OutboxMessage
+from services.messaging.packets import SHARDS
+from services.messaging.relay import RecordBatch, Relay, Waiting
 from tests.faulty_database import make_sessions_read_only, read_only_server
 from tests.messaging.running import an_event, drained, everything_on, put, running, unpublished, until
 
@@ -62,13 +65,13 @@ async def test_nothing_is_published_while_it_could_not_be_marked(
     engine: AsyncEngine, bootstrap: str, topic: str
 ) -> None:
     await put(engine, OutboxMessage(topic, an_event("person", 1)))
-    relay = Relay(engine, "tried", bootstrap)
+    refused = Relay(engine, "tried", bootstrap)
     async with read_only_server(engine):
         await make_sessions_read_only(engine)
         for _ in range(2):
             with pytest.raises(DBAPIError):
-                await relay._round()
-    async with running(relay):
+                await refused._round()
+    async with running(refused):
         await drained(engine)
     assert await everything_on(bootstrap, topic) == [("person", 1)]
 
@@ -85,32 +88,42 @@ async def test_a_failing_topic_does_not_delay_others(engine: AsyncEngine, bootst
     assert [number for _, number in await everything_on(bootstrap, topic)] == list(range(1, 101))
 
 
-async def test_topics_share_a_round_equally_without_a_paused_one(
+async def test_topics_that_are_held_share_a_round_equally_without_a_paused_one(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "ROUND", 8)
-    await put(engine, *(OutboxMessage("long", an_event("person", number)) for number in range(1, 31)))
+    monkeypatch.setattr(relay, "ROUND", 4)
+    for number in range(1, 11):
+        await put(engine, OutboxMessage("long", an_event("person", number)))
     await put(engine, OutboxMessage("short", an_event("person", 1)))
     async with engine.begin() as tx:
-        rows = await outbox.unpublished(tx, "tried", range(outbox.SHARDS), [])
-        others = await outbox.unpublished(tx, "tried", range(outbox.SHARDS), ["long"])
-    assert [(row.id, row.target) for row in rows] == [(1, "long"), (2, "long"), (3, "long"), (4, "long"), (31, "short")]
-    assert outbox.has_more(rows)
-    assert [row.target for row in others] == ["short"]
-    assert not outbox.has_more(others)
+        await tx.execute(
+            text("""with held as (insert into tried.packet_held (shard, target, id, places)
+                                            select shard, targets[1], id, array[0] from tried.packet returning 1)
+                                 update tried.packet set published_at = now()""")
+        )
+        found = await relay.read(tx, "tried", range(SHARDS), [])
+        others = await relay.read(tx, "tried", range(SHARDS), ["long"])
+    assert [(target, packet) for _, target, packet in found.held] == [
+        *(("long", packet) for packet in range(1, 5)),
+        ("short", 11),
+    ]
+    assert {target for _, target in found.blocked} == {"long"}
+    assert found.more
+    assert [target for _, target, _ in others.held] == ["short"]
+    assert not others.more
 
 
-async def test_a_failing_record_delays_only_later_records_of_the_person(
+async def test_after_a_batch_that_fails_the_order_of_each_person_is_kept(
     engine: AsyncEngine, bootstrap: str, topic: str
 ) -> None:
     class FailsOnce(Relay):
         failed = False
 
-        async def _send(self, producer: AIOKafkaProducer, row: outbox.OutboxRow) -> "asyncio.Future[object]":
-            if row.person_key == "unlucky" and not self.failed:
+        async def _send(self, producer: AIOKafkaProducer, batch: RecordBatch) -> object:
+            if not self.failed and "unlucky" in {one.message.person_key for one in batch.messages}:
                 self.failed = True
                 raise ConnectionError
-            return await super()._send(producer, row)
+            return await super()._send(producer, batch)
 
     await put(engine, *(OutboxMessage(topic, an_event(key, n)) for n in range(1, 6) for key in ("unlucky", "lucky")))
     async with running(FailsOnce(engine, "tried", bootstrap)):
@@ -130,16 +143,17 @@ async def test_a_slow_kafka_ends_the_round_before_the_idle_timeout_of_its_transa
     engine: AsyncEngine, bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Slow(Relay):
-        async def _acknowledged(self, producer: AIOKafkaProducer, wave: Sequence[outbox.OutboxRow]) -> list[object]:
+        async def _acknowledged(self, producer: AIOKafkaProducer, batches: Sequence[RecordBatch]) -> list[object]:
             await asyncio.sleep(0.2)
-            return await super()._acknowledged(producer, wave)
+            return await super()._acknowledged(producer, batches)
 
-    monkeypatch.setattr(outbox, "SENDING_SECONDS", 0.3)
+    monkeypatch.setattr(relay, "SENDING_SECONDS", 0.3)
+    monkeypatch.setattr(relay, "BATCH_BYTES", 100)
     await put(engine, *(OutboxMessage(topic, an_event("person", number)) for number in range(1, 6)))
-    relay = Slow(engine, "tried", bootstrap)
-    await relay._round()
+    slow = Slow(engine, "tried", bootstrap)
+    await slow._round()
     assert 0 < await unpublished(engine) < 5
-    async with running(relay):
+    async with running(slow):
         await drained(engine)
     assert [number for _, number in await everything_on(bootstrap, topic)] == [1, 2, 3, 4, 5]
 
@@ -160,8 +174,8 @@ async def test_a_producer_that_does_not_respond_is_replaced_and_closed(
     async def never_answers(*_: object, **__: object) -> None:
         await asyncio.sleep(3600)
 
-    monkeypatch.setattr(outbox, "ACK_TIMEOUT_SECONDS", 0.2)
-    monkeypatch.setattr(outbox, "PRODUCER_STOP_SECONDS", 0.2)
+    monkeypatch.setattr(relay, "ACK_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(relay, "PRODUCER_STOP_SECONDS", 0.2)
     await put(engine, *(OutboxMessage(topic, an_event("person", number)) for number in range(1, 4)))
     async with running(WedgedOnce(engine, "tried", bootstrap)):
         await drained(engine)
@@ -176,17 +190,17 @@ async def test_a_relay_that_is_stopped_finishes_its_round_and_publishes_the_last
     entered = asyncio.Event()
 
     class Slow(Relay):
-        async def _publish(self, rows: Sequence[outbox.OutboxRow]) -> list[outbox.OutboxRow]:
-            published = await super()._publish(rows)
+        async def _publish(self, messages: Sequence[Waiting]) -> set[Waiting]:
+            published = await super()._publish(messages)
             entered.set()
             await asyncio.sleep(0.2)
             return published
 
     await put(engine, OutboxMessage(topic, an_event("person", 1)))
-    relay = Slow(engine, "tried", bootstrap)
-    async with running(relay):
+    slow = Slow(engine, "tried", bootstrap)
+    async with running(slow):
         await entered.wait()
         await put(engine, OutboxMessage(topic, an_event("person", 2)))
-        relay.wake()
+        slow.wake()
     assert await unpublished(engine) == 0
     assert [number for _, number in await everything_on(bootstrap, topic)] == [1, 2]

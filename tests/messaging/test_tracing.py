@@ -32,7 +32,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.messaging import outbox
 from services.messaging.cloudevents import KafkaRecord
-from services.messaging.outbox import OutboxMessage, Relay
+from services.messaging.outbox import OutboxMessage
+from services.messaging.relay import Relay
 from services.runtime import otel, process, tracing
 from services.runtime.otel import AllowListExporter
 from services.runtime.settings import CHECKOUT

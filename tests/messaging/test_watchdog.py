@@ -14,9 +14,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import broker, outbox
+from services.messaging import broker
+from services.messaging import relay as relays
 from services.messaging.cloudevents import KafkaRecord
-from services.messaging.outbox import OutboxMessage, Relay
+from services.messaging.outbox import OutboxMessage
+from services.messaging.relay import Relay
 from services.runtime import watchdog
 from services.runtime.backlog import BacklogMonitor, BacklogSnapshot, Lag
 from services.runtime.settings import Settings
@@ -235,7 +237,7 @@ async def test_a_relay_that_is_stuck_is_stopped(
     await put(engine, OutboxMessage(topic, an_event("person", 1)))
     relay = Stuck(engine, "tried", settings.kafka)
     dog = Watchdog(BacklogMonitor(settings, "tried"), [relay.loop()], seconds=1.0)
-    monkeypatch.setattr(outbox, "LAST_SECONDS", 0.1)
+    monkeypatch.setattr(relays, "LAST_SECONDS", 0.1)
     async with running(relay):
         with pytest.raises(Stalled, match="relay"):
             await asyncio.wait_for(dog.run(), 60)

@@ -237,9 +237,9 @@ async def test_the_position_says_what_a_referral_waits_for_at_every_stage(instal
     await installed.decide(*records)
     waits = await installed.waits(reference)
     assert [wait.split(", the oldest")[0] for wait in waits[:3]] == [
-        "Kafka: 2 not published on case.event",
+        "Kafka: 1 not published on case.event",
         "Kafka: 1 not published on hub.triage.case",
-        "the notifier, which has not read 2 event(s)",
+        "the notifier, which has not read 1 event(s)",
     ]
     assert waits[3:] == ["hub triage, to accept it"]
 

@@ -2,36 +2,45 @@
 
 
 def outbox(schema: str) -> tuple[str, ...]:
-    """Return the statements for the Transactional Outbox (services/messaging/outbox.py).
+    """Return the statements for the Transactional Outbox and the bytes of other rows (services/messaging/packets.py).
 
-    `republished_from`: the id of the row that this row publishes again (lightbulb republish).
+    `packet.messages`: how many messages it has; `targets`: their topics, each once. `republished`: they repeat earlier ones (lightbulb
+    republish). `packet_held`: messages of published packets that wait nevertheless, by `places` (services/messaging/relay.py).
     """
     return (
         f"""
-        create table {schema}.outbox (
-            id bigint generated always as identity,
+        create table {schema}.packet (
             shard smallint not null,
-            person_key text not null,
-            target text not null,
-            headers text not null,
-            value bytea not null,
+            messages integer not null,
+            id bigint generated always as identity,
+            targets text[] not null,
+            content bytea not null,
+            republished boolean not null default false,
             created_at timestamptz not null default clock_timestamp(),
             published_at timestamptz,
-            republished_from bigint,
-            primary key (person_key, id)
+            primary key (shard, id)
         )""",
-        # Each queue (a shard's rows of one topic) by its next row.
-        f"create index outbox_unpublished on {schema}.outbox (shard, target, id) where published_at is null",
+        f"alter table {schema}.packet alter content set storage external",
+        f"create index packet_unpublished on {schema}.packet (shard, id) where published_at is null",
+        f"create index packet_created on {schema}.packet using brin (created_at)",
+        f"""
+        create table {schema}.packet_held (
+            shard smallint not null,
+            target text not null,
+            id bigint not null,
+            places integer[] not null,
+            since timestamptz not null default clock_timestamp(),
+            primary key (shard, target, id)
+        )""",
     )
 
 
-def outbox_applied(schema: str, target: str) -> tuple[str, ...]:
-    """Return the statements for finding the oldest event of `target` that its consumer lacks (infra/operations/not_applied.py).
+def outbox_applied(schema: str) -> tuple[str, ...]:
+    """Return the statements for finding the oldest event that its consumer lacks (infra/operations/not_applied.py).
 
-    `outbox_applied.id`: every row of `target` up to this id has been found applied, or among the consumer's dead letters.
+    `outbox_applied.id`: every event in packets up to this id has been found applied, or among the consumer's dead letters.
     """
     return (
-        f"create index outbox_of_target on {schema}.outbox (id) where target = '{target}'",
         f"""
         create table {schema}.outbox_applied (
             only_one boolean primary key default true check (only_one),

@@ -137,7 +137,7 @@ INTAKE = (
             foreign key (partner, upload) references intake.upload (partner, id) on delete cascade
         )""",
     *parts.outbox("intake"),
-    *parts.outbox_applied("intake", "referral.event"),
+    *parts.outbox_applied("intake"),
 )
 
 ROUTER = (
@@ -296,10 +296,9 @@ ROUTER = (
             primary key (postcode, until)
         )""",
     *parts.outbox("router"),
-    *parts.outbox_applied("router", "case.event"),
+    *parts.outbox_applied("router"),
     *parts.dead_letters("router"),
     *parts.positions("router"),
-    "create index outbox_target on router.outbox (target, created_at)",
 )
 
 NOTIFIER = (
@@ -312,7 +311,7 @@ NOTIFIER = (
             received_at timestamptz not null default clock_timestamp(),
             primary key (person_key, event_id)
         )""",
-    # One row for each referral, causing event and recipient (feedback_id is derived from the three); composed once.
+    # One row for each referral, causing event, recipient and type (feedback_id is derived from the four); composed once.
     # `content` is the feedback, `body` the bytes that its channel sends.
     # `steps` holds a time for each of composed, first_attempt, sent, accepted, failed, resent, kept, collected, as far as they happened.
     # A mailbox keeps feedback (`kept`) until its recipient fetches it (`collected`); the other channels accept it (`accepted`).
