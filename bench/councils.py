@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
 
-from bench.__main__ import cpu_seconds
+from bench.machine import cpu_seconds
 from infra.local import installation
 from infra.local.installation import Installation, Plan
 from schemas import nhs_number

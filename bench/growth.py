@@ -38,11 +38,10 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from rich.console import Console
 from rich.table import Table
 
-from bench import __main__ as loop
-from bench import copies, councils
-from bench.__main__ import PRACTICE, BenchmarkResult
+from bench import copies, councils, loop
 from bench.copies import CopiedRow
-from bench.load import FHIR_JSON
+from bench.load import FHIR_JSON, percentile
+from bench.loop import PRACTICE, BenchmarkResult
 from bench.messages import BenchmarkMessage, messages
 from infra.local import installation
 from infra.local.embedded import ports_and_secrets
@@ -221,7 +220,7 @@ def _cost(system: GrowingSystem, name: str) -> ReferralCost:
     return ReferralCost(
         name,
         {process: spent / count * 1e6 for process, spent in run.cpu.items() if process not in ("load", "gp-system")},
-        loop.percentile(waits, 0.5),
+        percentile(waits, 0.5),
         (after.rows - before.rows - rows * while_sent) / count,
         (after.buffers - before.buffers - buffers * while_sent) / count,
         {name: (read - before.rows_by_source.get(name, 0.0)) / count for name, read in after.rows_by_source.items()},
