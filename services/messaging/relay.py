@@ -297,7 +297,7 @@ class Relay:
             messages = found.messages()
             published = await self._publish(messages) if messages else set()
             if found.packets or published:
-                await self._mark(tx, found, published)
+                await mark(tx, self._schema, found, published)
         if self._refused:
             await self._replace_producer()
         if published or not messages:
@@ -385,22 +385,6 @@ class Relay:
         if isinstance(error, BrokerResponseError) and not isinstance(error, RequestTimedOutError):
             self._progress.record()  # Kafka rejected it: a restart would not help, so it does not count as a stall
         log.warning("publish_rejected", topic=target, reason=database.reason_class(error), seconds=seconds)
-
-    async def _mark(self, tx: Transaction, found: Round, published: set[Waiting]) -> None:
-        """Mark all packets that were read, and hold what of them was not acknowledged."""
-        held: dict[tuple[int, str, int], list[int]] = {}
-        for key, messages in found.held.items():
-            if any(one in published for one in messages):
-                held[key] = [one.place for one in messages if one not in published]
-        for (shard, packet), messages in found.packets.items():
-            for one in messages:
-                if one not in published:
-                    held.setdefault((shard, one.message.target, packet), []).append(one.place)
-        if found.packets:
-            ids = {"shards": [shard for shard, _ in found.packets], "ids": [packet for _, packet in found.packets]}
-            await tx.execute(_mark_packets(self._schema), ids)
-        if held:
-            await _hold(tx, self._schema, held)
 
     async def _started_producer(self) -> AIOKafkaProducer:
         if self._producer is None:
@@ -527,6 +511,23 @@ def _hash(person_key: str) -> int:
 # ---- mark ------------------------------------------------------------------------------------------------------------
 
 
+async def mark(tx: Transaction, schema: str, found: Round, published: set[Waiting]) -> None:
+    """Mark all packets that were read, and hold what of them was not acknowledged."""
+    held: dict[tuple[int, str, int], list[int]] = {}
+    for key, messages in found.held.items():
+        if any(one in published for one in messages):
+            held[key] = [one.place for one in messages if one not in published]
+    for (shard, packet), messages in found.packets.items():
+        for one in messages:
+            if one not in published:
+                held.setdefault((shard, one.message.target, packet), []).append(one.place)
+    if found.packets:
+        ids = {"shards": [shard for shard, _ in found.packets], "ids": [packet for _, packet in found.packets]}
+        await tx.execute(_mark_packets(schema), ids)
+    if held:
+        await hold(tx, schema, held)
+
+
 def _mark_packets(schema: str) -> TextClause:
     return text(f"""
         update {schema}.packet set published_at = clock_timestamp()
@@ -534,7 +535,7 @@ def _mark_packets(schema: str) -> TextClause:
         where packet.shard = sent.shard and packet.id = sent.id""")  # noqa: S608 - schema names are constants
 
 
-async def _hold(tx: Transaction, schema: str, held: Mapping[tuple[int, str, int], list[int]]) -> None:
+async def hold(tx: Transaction, schema: str, held: Mapping[tuple[int, str, int], list[int]]) -> None:
     """Store the places that wait, by shard, topic and packet; delete the rows of which none waits."""
     for statement, rows in (
         (_insert_held(schema), [(key, places) for key, places in held.items() if places]),
