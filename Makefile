@@ -54,7 +54,7 @@ clients-check: $(READY) ## Run the example clients of a hub, in Python and JavaS
 	@cd $(CLIENTS) && npm ci --loglevel=error
 	@$(RUN)/python -m tests.end_to_end.clients_check $(CLIENTS)/hub.mjs
 
-bench: $(READY) ## Measure the rate, latency and CPU time of referrals; ARGS="--count 2000"
+bench: $(READY) ## Measure rate, latency and CPU time of referrals, in turns with a bare relay; ARGS="--count 10000"
 	@$(RUN)/python -m bench $(ARGS)
 
 growth: $(READY) ## Measure whether work stays bounded after a million persons (40 GB of disk); ARGS="--persons 20000", or --help

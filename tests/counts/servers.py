@@ -107,8 +107,13 @@ async def wal_position(connection: Any) -> int:
 
 
 async def waiting(connection: Any, schema: str) -> int:
-    """Return how many rows of an outbox are not published."""
-    return int(await connection.fetchval(f"select count(*) from {schema}.outbox where published_at is null"))
+    """Return how many packets of an outbox are not published, or have messages that are held."""
+    return int(
+        await connection.fetchval(
+            f"""select (select count(*) from {schema}.packet where published_at is null)
+                     + (select count(*) from {schema}.packet_held)"""
+        )
+    )
 
 
 _RECORD = re.compile(r"len \(rec/tot\): *\d+/ *(\d+),.*?desc: (\S+)(?:.*?rel \d+/\d+/(\d+))?")

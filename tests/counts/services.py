@@ -26,7 +26,7 @@ from services.intake.http import messages as http
 from services.intake.translators import bars_fhir
 from services.intake.translators.inbound_message import InboundMessage
 from services.messaging.cloudevents import KafkaRecord
-from services.messaging.outbox import Relay
+from services.messaging.relay import Relay
 from services.notifier import app as notifier
 from services.notifier import templates
 from services.notifier.consumer import CaseEventConsumer, FeedbackComposer
