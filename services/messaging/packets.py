@@ -235,13 +235,13 @@ async def contents(
     wanted: dict[tuple[int, int], list[tuple[str, Place]]] = {}
     for key, at in places:
         wanted.setdefault((shard_of(key), at.packet), []).append((key, at))
-    found: dict[tuple[str, Place], tuple[bytes, ...]] = {}
+    contents_by_place: dict[tuple[str, Place], tuple[bytes, ...]] = {}
     for row, content in await _encoded(tx, schema, wanted):
         packet = decode(content)
-        found.update((one, packet.contents[one[1].place]) for one in wanted[row])
-    if len(found) < len({one for listed in wanted.values() for one in listed}):
+        contents_by_place.update((one, packet.contents[one[1].place]) for one in wanted[row])
+    if len(contents_by_place) < len({one for listed in wanted.values() for one in listed}):
         raise LookupError("packets are missing")
-    return found
+    return contents_by_place
 
 
 async def messages(
