@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operations import queries
 from infra.operations.queries import Filters
-from schemas.events import CaseAssigned, Event, ReferralContext
+from schemas.events import CaseAssigned, CaseOpened, Event, ReferralContext
 from services.notifier import compose as decisions
 from services.notifier.compose import Feedback, FeedbackTexts, Recipients
 from tests.builders.events import with_header
@@ -38,15 +38,17 @@ async def test_a_repeated_event_gives_one_feedback(engine: AsyncEngine) -> None:
     assert [row.feedback_type for row in await rows(engine, FEEDBACK)] == ["home-hub", "completed"]
 
 
-async def test_each_feedback_is_one_row_for_referral_event_and_recipient_in_order(engine: AsyncEngine) -> None:
+async def test_each_feedback_is_one_row_for_referral_event_recipient_and_type_in_order(engine: AsyncEngine) -> None:
+    concern = by_first_contact_for_gp()
+    opened, *_, completed = a_case_event(CaseOpened, concern, id="life-0"), *a_life(concern, "life")
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
-        await notifier.receive(*a_life(by_first_contact_for_gp(), "life"))
+        await notifier.receive(opened, completed)
     kept = [(row.recipient, row.feedback_type, row.ordinal, row.caused_by) for row in await rows(engine, FEEDBACK)]
     assert kept == [
-        ("first-contact", "home-hub", 1, "life-2"),
+        ("first-contact", "home-hub", 1, "life-0"),
         ("first-contact", "completed", 2, "life-3"),
-        ("gp-alder-lane", "received", 1, "life-1"),
-        ("gp-alder-lane", "home-hub", 2, "life-2"),
+        ("gp-alder-lane", "received", 1, "life-0"),
+        ("gp-alder-lane", "home-hub", 2, "life-0"),
         ("gp-alder-lane", "completed", 3, "life-3"),
     ]
 
