@@ -260,7 +260,10 @@ class CaseEvent(EventData):
 
 
 class CaseOpened(CaseEvent):
-    """A case was opened by its first referral."""
+    """A case was opened by its first referral, and assigned by the rules. On a hub topic: this hub has a role in the new case.
+
+    A case without a holder is not assigned: an event that returns or cancels its referral follows.
+    """
 
     TYPE = "uk.lightbulb.case.opened.v1"
 
@@ -280,7 +283,7 @@ class CaseUpdated(CaseEvent):
 
 
 class CaseAssigned(CaseEvent):
-    """Home hub, holder or pathway was decided. On a hub topic: the role or pathway of this hub changed."""
+    """Home hub, holder or pathway of an open case was decided again. On a hub topic: the role or pathway of this hub changed."""
 
     TYPE = "uk.lightbulb.case.assigned.v1"
 

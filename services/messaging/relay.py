@@ -54,14 +54,18 @@ BUSY = 32
 LINGER_SECONDS = 0.02
 """After a round of at least BUSY messages, a relay that is woken waits this long for further commits: fewer and larger record batches."""
 
+START_SECONDS = 2.0
+"""How long a round waits for a new Kafka client."""
+
 TOPIC_SECONDS = 1.0
 """How long a round waits for topics without metadata, for all together."""
 
 ACK_TIMEOUT_SECONDS = 4.0
-"""How long one wave of a round waits for Kafka's acknowledgements."""
+"""How long one wave of a round waits for Kafka's acknowledgements; with START_SECONDS and TOPIC_SECONDS less than the session's idle
+limit (8 s)."""
 
 SENDING_SECONDS = 2.0
-"""How long a round starts new waves; plus ACK_TIMEOUT_SECONDS it stays below the session's idle limit (8 s)."""
+"""How long after its beginning a round starts further waves."""
 
 LAST_SECONDS = 8.0
 """How long a relay may take after a stop signal to finish its current round, and again for a last one."""
@@ -86,18 +90,16 @@ class Waiting:
     place: int
     message: Message
 
-    @property
-    def queue(self) -> Queue:
-        return self.shard, self.message.target
-
 
 @dataclass(slots=True)
 class Round:
-    """What a round read: packets, held rows by queue with their messages, and which messages may be sent now.
+    """What a round read: the messages of packets by shard and id, and of held rows by shard, topic and id.
 
-    `blocked`: queues of which more is held than was read. `more`: whether there are packets or held rows that were not read.
+    `paused`: topics of which nothing is sent. `blocked`: queues of which more is held than was read; what packets have for them waits
+    behind that. `more`: whether there are packets or held rows that were not read.
     """
 
+    paused: frozenset[str]
     packets: dict[tuple[int, int], list[Waiting]] = field(default_factory=dict)
     held: dict[tuple[int, str, int], list[Waiting]] = field(default_factory=dict)
     blocked: set[Queue] = field(default_factory=set)
@@ -105,8 +107,11 @@ class Round:
 
     def messages(self) -> list[Waiting]:
         """Return what is sent: of each queue in order, what is held first."""
-        behind = (one for messages in self.packets.values() for one in messages if one.queue not in self.blocked)
-        return [*(one for messages in self.held.values() for one in messages), *behind]
+        held = (one for messages in self.held.values() for one in messages)
+        return [*held, *(one for messages in self.packets.values() for one in messages if self._may_be_sent(one))]
+
+    def _may_be_sent(self, one: Waiting) -> bool:
+        return one.message.target not in self.paused and (one.shard, one.message.target) not in self.blocked
 
 
 # ---- read ------------------------------------------------------------------------------------------------------------
@@ -127,16 +132,16 @@ async def lock_shards(tx: Transaction, schema: str) -> list[int]:
     return list(result.scalars())
 
 
-async def read(tx: Transaction, schema: str, shards: Sequence[int], paused: Sequence[str]) -> Round:
+async def read(tx: Transaction, schema: str, shards: Sequence[int], paused: Iterable[str]) -> Round:
     """Return the next packets of these shards, and what is held of topics that are not paused."""
-    found = Round()
+    found = Round(frozenset(paused))
     limits = {"shards": list(shards), "round": ROUND, "bytes": ROUND_BYTES}
-    held = await tx.execute(_select_held(schema), limits | {"paused": list(paused)})
+    held = await tx.execute(_select_held(schema), limits | {"paused": sorted(found.paused)})
     for shard, target, packet, places, content in held:
         messages = None if (shard, target) in found.blocked else _messages(shard, packet, content)
         if messages is None:
             found.blocked.add((shard, target))
-            found.more |= target not in paused
+            found.more |= target not in found.paused
         else:
             found.held[shard, target, packet] = [messages[place] for place in places]
     stopped = set()
@@ -221,7 +226,7 @@ class Relay:
         self._producer: AIOKafkaProducer | None = None
         self._woken = asyncio.Event()
         self._owed = False
-        self._busy = False
+        self._busy = self._refused = False
         self._paused: dict[str, float] = {}
         self._failures: Counter[str] = Counter()
         self._progress = Progress()
@@ -293,6 +298,8 @@ class Relay:
             published = await self._publish(messages) if messages else set()
             if found.packets or published:
                 await mark(tx, self._schema, found, published)
+        if self._refused:
+            await self._replace_producer()
         if published or not messages:
             self._progress.record()
         self._busy = len(messages) >= BUSY
@@ -308,48 +315,55 @@ class Relay:
 
     async def _publish(self, messages: Sequence[Waiting]) -> set[Waiting]:
         """Send in waves and return the acknowledged messages. What is left when the time is over is put back."""
-        producer = await self._started_producer()
         clock = asyncio.get_running_loop().time
         end = clock() + SENDING_SECONDS
-        lanes, failed = await self._lanes(producer, messages)
+        producer = await self._started_producer()
+        lanes = await self._lanes(producer, messages)
         published: set[Waiting] = set()
-        while lanes and clock() <= end:
+        while lanes and (clock() <= end or not published):
             batches = [RecordBatch(producer, partition, lane) for partition, lane in lanes.items()]
+            failed: dict[str, BaseException] = {}
             for batch, result in zip(batches, await self._acknowledged(producer, batches), strict=True):
                 if isinstance(result, BaseException):
-                    failed = True
-                    self._pause(batch.partition[0], result)
+                    failed[batch.topic] = result
+                    lanes[batch.topic, batch.partition].clear()
                 else:
                     published.update(batch.messages)
-                    self._failures.pop(batch.partition[0], None)
-                if isinstance(result, BaseException) or not lanes[batch.partition]:
-                    del lanes[batch.partition]
-        if failed:
-            await self._replace_producer()
+            self._learn({batch.topic for batch in batches}, failed)
+            lanes = {partition: lane for partition, lane in lanes.items() if lane}
         return published
 
-    async def _lanes(
-        self, producer: AIOKafkaProducer, messages: Sequence[Waiting]
-    ) -> tuple[dict[Partition, deque[Waiting]], bool]:
-        """Return the messages of each partition in order, and whether topics have no metadata; these pause."""
+    def _learn(self, sent: Iterable[str], failed: Mapping[str, BaseException]) -> None:
+        """Pause the topics that failed in a wave; forget the failures of the others that were sent."""
+        for target in sent:
+            if target in failed:
+                self._pause(target, failed[target])
+            else:
+                self._failures.pop(target, None)
+
+    async def _lanes(self, producer: AIOKafkaProducer, messages: Sequence[Waiting]) -> dict[Partition, deque[Waiting]]:
+        """Return the messages of each partition in order, without those of topics that have no metadata."""
         partitions = await self._partitions(producer, sorted({one.message.target for one in messages}))
         lanes: defaultdict[Partition, deque[Waiting]] = defaultdict(deque)
         for one in messages:
-            if numbers := partitions[one.message.target]:
+            numbers = partitions[one.message.target]
+            if isinstance(numbers, BaseException):
+                _trace_failed(one.message, numbers)
+            else:
                 lanes[one.message.target, numbers[_hash(one.message.person_key) % len(numbers)]].append(one)
-        return dict(lanes), not all(partitions.values())
+        return lanes
 
-    async def _partitions(self, producer: AIOKafkaProducer, targets: Sequence[str]) -> dict[str, list[int]]:
-        """Return the partitions of each topic; none if it has no metadata after TOPIC_SECONDS."""
+    async def _partitions(
+        self, producer: AIOKafkaProducer, targets: Sequence[str]
+    ) -> dict[str, list[int] | BaseException]:
+        """Return the partitions of each topic, or the error of one that has no metadata after TOPIC_SECONDS: it pauses."""
         asked = [asyncio.ensure_future(producer.partitions_for(target)) for target in targets]
-        results = await _results(asked, TOPIC_SECONDS)
-        for target, result in zip(targets, results, strict=True):
+        partitions: dict[str, list[int] | BaseException] = {}
+        for target, result in zip(targets, await _results(asked, TOPIC_SECONDS), strict=True):
+            partitions[target] = result if isinstance(result, BaseException) else sorted(result)
             if isinstance(result, BaseException):
                 self._pause(target, result)
-        return {
-            target: [] if isinstance(found, BaseException) else sorted(found)
-            for target, found in zip(targets, results, strict=True)
-        }
+        return partitions
 
     async def _acknowledged(self, producer: AIOKafkaProducer, batches: "Sequence[RecordBatch]") -> list[Any]:
         """Send these batches together and wait for Kafka. Return the metadata or the error of each."""
@@ -360,10 +374,10 @@ class Relay:
         return results
 
     async def _send(self, producer: AIOKafkaProducer, batch: "RecordBatch") -> Any:
-        topic, partition = batch.partition
-        return await (await producer.send_batch(batch.builder, topic, partition=partition))
+        return await (await producer.send_batch(batch.builder, batch.topic, partition=batch.partition))
 
     def _pause(self, target: str, error: BaseException) -> None:
+        self._refused = True
         self._failures[target] += 1
         seconds = min(0.1 * 2.0 ** min(self._failures[target], 10), 5.0)
         self._paused[target] = asyncio.get_running_loop().time() + seconds
@@ -380,13 +394,18 @@ class Relay:
                 enable_idempotence=self._idempotent,
                 max_batch_size=BATCH_BYTES,
             )
-            await producer.start()
+            try:
+                async with asyncio.timeout(START_SECONDS):
+                    await producer.start()
+            except BaseException:
+                await producer.stop()  # closes what it had opened
+                raise
             self._producer = producer
         return self._producer
 
     async def _replace_producer(self) -> None:
         """Stop the producer and drop it: after an error an idempotent one may reject a partition indefinitely."""
-        producer, self._producer = self._producer, None
+        producer, self._producer, self._refused = self._producer, None, False
         if producer is None:
             return
         metrics.PRODUCERS_REPLACED.inc()
@@ -436,7 +455,7 @@ class RecordBatch:
     """The next messages of a partition's lane, as many as fit into one record batch; they are taken out of the lane."""
 
     def __init__(self, producer: AIOKafkaProducer, partition: Partition, lane: deque[Waiting]) -> None:
-        self.partition = partition
+        self.topic, self.partition = partition
         self.builder = producer.create_batch()
         self.messages: list[Waiting] = []
         self._spans: list[Span] = []
@@ -446,7 +465,7 @@ class RecordBatch:
 
     def _append(self, message: Message) -> bool:
         """Return False if the message does not fit. The first of a batch always does."""
-        span, headers = _publishing(message) if tracing.is_on() else (None, message.headers)
+        span, headers = _publishing(message) if tracing.is_on() else (None, list(message.headers))
         key = message.person_key.encode()
         fits = self.builder.append(timestamp=None, key=key, value=message.value, headers=headers) is not None
         if span is not None and fits:
@@ -462,7 +481,7 @@ class RecordBatch:
                 tracing.end(span)
 
 
-def _publishing(message: Message) -> tuple[Span, Sequence[tuple[str, bytes]]]:
+def _publishing(message: Message) -> tuple[Span, list[tuple[str, bytes]]]:
     """Begin a span and return it with the headers, which carry it as the parent for consumers."""
     headers = dict(message.headers)
     span = tracing.begin(
@@ -475,6 +494,12 @@ def _publishing(message: Message) -> tuple[Span, Sequence[tuple[str, bytes]]]:
     )
     context = tracing.traceparent(span)
     return span, list((headers | ({tracing.HEADER: context.encode()} if context else {})).items())
+
+
+def _trace_failed(message: Message, error: BaseException) -> None:
+    if tracing.is_on():
+        span, _ = _publishing(message)
+        tracing.end(span, type(error))
 
 
 @lru_cache(maxsize=10_000)

@@ -195,7 +195,7 @@ class CompletedAction(Immutable):
 class Feedback(Immutable):
     """What one recipient is sent about one referral because of one event. It never changes after its first attempt."""
 
-    id: str = Field(description="UUID derived from event, referral and recipient")
+    id: str = Field(description="UUID derived from event, referral, recipient and type")
     person_key: PersonKey
     reference: Reference
     caused_by: str = Field(description="Id of the case event")
@@ -294,7 +294,7 @@ class _Addressee:
 
 
 def compose(event: Event, recipients: Recipients, texts: FeedbackTexts) -> list[Feedback]:
-    """Compose all feedback that `event` (a CaseEvent) causes: one for each referral and entitled recipient."""
+    """Compose all feedback that `event` (a CaseEvent) causes, for each referral and entitled recipient."""
     assert isinstance(event.data, CaseEvent)
     return [
         feedback
@@ -304,13 +304,13 @@ def compose(event: Event, recipients: Recipients, texts: FeedbackTexts) -> list[
 
 
 def compose_for(event: Event, context: ReferralContext, recipients: Recipients, texts: FeedbackTexts) -> list[Feedback]:
-    """Compose the feedback that `event` causes about one referral."""
+    """Compose the feedback that `event` causes about one referral: a new case is received, and then assigned."""
     assert isinstance(event.data, CaseEvent)
-    outcome = _outcome(event.data, context, texts)
-    if outcome is None:
-        return []
+    received = _Outcome(FeedbackType.RECEIVED) if isinstance(event.data, CaseOpened) else None
     return [
         _write(event, context, outcome, listener, texts)
+        for outcome in (received, _outcome(event.data, context, texts))
+        if outcome is not None
         for listener in _addressees(context, recipients)
         if _receives(listener, outcome.feedback_type)
     ]
@@ -369,11 +369,11 @@ def _latest_findings(feedbacks: Iterable[Feedback]) -> tuple[ReportedFinding, ..
 
 def _outcome(data: CaseEvent, context: ReferralContext, texts: FeedbackTexts) -> _Outcome | None:
     match data:
-        case CaseOpened():
-            return _Outcome(FeedbackType.RECEIVED)
+        case CaseOpened() if data.case.holder is None:
+            return None  # the next event returns or cancels it
         case CaseJoined():
             return _Outcome(FeedbackType.RECEIVED) if data.joined == context.reference else None
-        case CaseAssigned():
+        case CaseOpened() | CaseAssigned():
             return _Outcome(FeedbackType.HOME_HUB) if context.home_hub or context.restricted_access else None
         case CaseTransferred():
             return _Outcome(FeedbackType.HOME_HUB) if _home_hub_moved(data, context) else None
@@ -549,7 +549,7 @@ def _write(
     """
     full = context.feedback_consent.answer == "yes" and not context.person.provisional
     feedback = Feedback(
-        id=str(uuid5(FEEDBACK, f"{event.id}|{context.reference}|{addressee.recipient.id}")),
+        id=str(uuid5(FEEDBACK, f"{event.id}|{context.reference}|{addressee.recipient.id}|{outcome.feedback_type}")),
         person_key=event.person_key,
         caused_by=event.id,
         recipient=addressee.recipient,

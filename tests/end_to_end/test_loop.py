@@ -75,7 +75,7 @@ async def test_trace_and_status_show_the_path_without_personal_data(
 
     traced = await asyncio.to_thread(lightbulb, "trace", reference, "--json")
     steps = [step["what"] for step in json.loads(traced.stdout)["steps"]]
-    for what in ("received, version 1", "case.opened", "case.assigned", "case.accepted", "case.completed"):
+    for what in ("received, version 1", "case.opened", "case.accepted", "case.completed"):
         assert any(what in step for step in steps), what
     assert any(step.startswith("completed to gp-alder-lane") for step in steps)
     status = json.loads((await asyncio.to_thread(lightbulb, "status", "--json")).stdout)

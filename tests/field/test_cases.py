@@ -73,7 +73,7 @@ def paths(kind: str) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize(
     ("kind", "contract", "root"),
-    [("event", "uk.lightbulb.referral.received.v1", None), ("hub", "uk.lightbulb.case.assigned.v1", "HubReferral")],
+    [("event", "uk.lightbulb.referral.received.v1", None), ("hub", "uk.lightbulb.case.opened.v1", "HubReferral")],
 )
 def test_every_path_is_in_the_published_contract(kind: str, contract: str, root: str | None) -> None:
     schema = copy.deepcopy(resolved(contract))

@@ -83,7 +83,7 @@ async def test_a_race_that_is_lost_in_every_attempt_is_503_and_refuses_nothing(
 
     attempts: list[int] = []
     with monkeypatch.context() as patched:
-        patched.setattr(store, "keep_claims", loses)
+        patched.setattr(store, "insert_keys", loses)
         assert (await intake.bars(a_bars_message())).status == 503
     assert len(attempts) == limits.COMMIT_ATTEMPTS
     assert await rows(engine, "select 1 from intake.message") == []

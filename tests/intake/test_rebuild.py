@@ -28,8 +28,7 @@ HELD = {
     "referrals": """
         select partner, referral_id, reference, person_key, version, first_intent, content_hash, subject, cancelled, first_sent_at, sent_at,
                last_at, fields, sender_reference from intake.referral order by reference""",
-    "names": "select partner, name, reference from intake.referral_name order by 1, 2",
-    "ids": "select partner, key, content_hash, reference from intake.message_key order by 1, 2",
+    "keys": "select * from intake.message_key order by partner, key",
     "stays": "select partner, key, reference from intake.visit_key order by 1, 2",
     "events": "select person_key, target, headers, value from intake.outbox order by id",
 }

@@ -25,6 +25,7 @@ from schemas.events import (
     CaseCompleted,
     CaseEvent,
     CaseHeld,
+    CaseJoined,
     CaseOpened,
     CaseRejected,
     Event,
@@ -200,11 +201,11 @@ def an_intervention(
 
 
 def a_life(concern: ReferralContext, prefix: str, person_key: str = "a" * 32) -> list[Event]:
-    """Return the events opened, assigned and completed of one referral."""
+    """Return the events joined, assigned and completed of one referral on an open case."""
     done = (an_intervention(concern.reference),)
     last = concern.model_copy(update={"status": "completed", "open_needs": (), "interventions": done})
     return [
-        a_case_event(CaseOpened, concern, id=f"{prefix}-1", person_key=person_key),
+        a_case_event(CaseJoined, concern, id=f"{prefix}-1", person_key=person_key, joined=concern.reference),
         a_case_event(CaseAssigned, concern, id=f"{prefix}-2", person_key=person_key, at=AT + timedelta(hours=1)),
         a_case_event(
             CaseCompleted,
@@ -230,7 +231,7 @@ def every_event(concern: ReferralContext) -> dict[str, Event]:
     )
     ends, part = {"ended": ended(concern)}, {"ended": ended(concern, concern.needs[0])}
     kinds: dict[str, tuple[type[CaseEvent], dict[str, object]]] = {
-        "received": (CaseOpened, {}),
+        "received": (CaseOpened, {"case": a_position(holder=None)}),
         "home-hub": (CaseAssigned, {}),
         "accepted": (CaseAccepted, {}),
         "on-hold": (CaseHeld, {"reason": HoldReason.WAITING_LIST}),

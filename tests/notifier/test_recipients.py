@@ -13,6 +13,7 @@ from schemas.events import (
     CaseCompleted,
     CaseEvent,
     CaseJoined,
+    CaseOpened,
     CaseRecorded,
     CaseRejected,
     CaseStarted,
@@ -33,6 +34,7 @@ from tests.notifier.builders import (
     a_concern,
     a_finding,
     a_person,
+    a_position,
     a_referrer,
     an_intervention,
     by_first_contact_for_gp,
@@ -143,6 +145,25 @@ def test_only_the_referral_that_joined_gets_received_feedback() -> None:
     event = a_case_event(CaseJoined, first, second, joined="LB-2222-2222-2222")
     assert told(event) == [(GP, "received")]
     assert feedbacks(event)[0].reference == "LB-2222-2222-2222"
+
+
+@pytest.mark.parametrize(
+    ("concern", "holder", "types"),
+    [
+        (from_ward(), "charnwood", ["received", "home-hub"]),
+        (by_gp(), "charnwood", ["home-hub"]),
+        (from_ward(home_hub=None, restricted_access=True), "charnwood", ["received", "home-hub"]),
+        (from_ward(home_hub=None), "triage", ["received"]),
+        (from_ward(home_hub="leicester-city"), None, ["received"]),
+    ],
+    ids=["assigned", "answered with the reference", "restricted", "not yet read", "outside the county"],
+)
+def test_a_new_case_gives_received_and_then_the_home_hub_if_it_is_assigned(
+    concern: ReferralContext, holder: str | None, types: list[str]
+) -> None:
+    composed = feedbacks(a_case_event(CaseOpened, concern, case=a_position(holder=holder)))
+    assert [one.feedback_type for one in composed] == types
+    assert len({one.id for one in composed}) == len(types)
 
 
 def test_a_triage_case_without_home_hub_gives_no_home_hub_feedback() -> None:

@@ -104,10 +104,10 @@ async def asked_for(engine: AsyncEngine) -> None:
 async def assert_done_once(engine: AsyncEngine) -> None:
     assert await rows(engine, "select distinct resolution from router.dead_letter") == [("applied",)]
     for key in keys(2):
-        assert await events(engine, key) == ["opened", "assigned", "updated", "cancelled"]
-    assert await rows(engine, "select distinct last_sequence from router.person_key") == [(4,)]
+        assert await events(engine, key) == ["opened", "updated", "cancelled"]
+    assert await rows(engine, "select distinct last_sequence from router.person_key") == [(3,)]
     async with engine.connect() as tx:
-        assert len(await packets.published(tx, "router", CASE_EVENT)) == 8
+        assert len(await packets.published(tx, "router", CASE_EVENT)) == 6
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ await acting.act(engine, await acting.plan_resubmit(engine, [row]), by)
         await resubmit(engine, [await corrections.edit(engine, head, good.value, {}, BY)])
     await a_router(engine).release()
 
-    assert await events(engine) == ["opened", "assigned", "updated"]
+    assert await events(engine) == ["opened", "updated"]
     assert await rows(engine, "select distinct resolution from router.dead_letter") == [("applied",)]
     [(key, *place)] = await rows(engine, "select person_key, packet, place from router.input where id = 'first'")
     async with engine.connect() as tx:

@@ -57,7 +57,7 @@ async def test_edited_and_resubmitted_records_are_replayed_as_they_were_applied(
 
     assert (await proof(engine)).is_equal
     async with engine.connect() as connection:
-        assert await connection.scalar(text("select count(*) from router.case_event")) == 3
+        assert await connection.scalar(text("select count(*) from router.case_event")) == 2
 
 
 async def test_refused_records_are_replayed_as_they_were_answered(engine: AsyncEngine) -> None:

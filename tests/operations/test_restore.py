@@ -41,7 +41,7 @@ pytestmark = pytest.mark.slow
 STATE = {
     "referrals of intake": """
         select reference, partner, referral_id, person_key, version, content_hash, subject, cancelled, sent_at from intake.referral""",
-    "names": "select partner, name, reference from intake.referral_name",
+    "names": "select partner, id_name, identifier_name, message_name, url_name, url_is_shared, reference from intake.message_key",
     "cases": 'select person_key, case_id, status, business_status, holder, home_hub, state from router."case"',
     "referrals": "select person_key, reference, case_id, status, version, state from router.referral",
     "keys": "select person_key, last_sequence from router.person_key",

@@ -1,14 +1,20 @@
 """Batches on real PostgreSQL: applied once, numbered without gap; a poison record becomes a dead letter and the rest is applied."""
 
 import asyncio
+import contextlib
 
+import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import Accept, Book, ConfirmDeath, ReferralCancellationNotApplied, ReportDeath
 from schemas.model import Reference
 from schemas.referral import DeathReport, VerificationStatus
-from tests.builders.events import NOW, a_command, a_record, broken, cancelled, received, updated
+from services.messaging.cloudevents import KafkaRecord
+from services.router import store
+from services.router.store import ConcurrentInsert
+from services.runtime import database
+from tests.builders.events import KEY, NOW, a_command, a_record, broken, cancelled, received, updated
 from tests.builders.referrals import (
     FORM,
     GP,
@@ -35,7 +41,6 @@ async def test_a_referral_opens_a_case_and_its_hub_gets_an_event(engine: AsyncEn
     ]
     assert await rows(engine, "select target from router.outbox order by id") == [
         ("case.event",),
-        ("case.event",),
         ("hub.blaby.case",),
     ]
 
@@ -45,7 +50,7 @@ async def test_a_command_is_applied_to_the_stored_case(engine: AsyncEngine) -> N
     await apply(engine, a_command("blaby", Accept, await case_id(engine)))
 
     assert await rows(engine, "select status from router.referral") == [("accepted",)]
-    assert await events(engine) == ["opened", "assigned", "accepted"]
+    assert await events(engine) == ["opened", "accepted"]
 
 
 async def test_a_stay_at_the_restricted_unit_without_a_home_hub_can_be_accepted(engine: AsyncEngine) -> None:
@@ -85,7 +90,7 @@ async def test_a_death_is_reported_and_confirmed_by_commands(engine: AsyncEngine
         data = {"visit_at": NOW} if command is Book else {}
         await apply(engine, a_command("blaby", command, await case_id(engine), **data))
 
-    assert await events(engine) == ["opened", "assigned", "contact-held", "task-raised", "cancelled"]
+    assert await events(engine) == ["opened", "contact-held", "task-raised", "cancelled"]
     refused = "select count(*) from router.outbox where headers::jsonb ->> 'ce_type' like '%command-refused%'"
     assert await rows(engine, refused) == [(1,)]
 
@@ -95,7 +100,7 @@ async def test_a_cancel_that_reports_a_death_holds_the_open_referral_and_the_nex
     await apply(engine, a_record(cancelled(WARD, death_reported=DeathReport())))
     assert (await events(engine))[-4:] == ["cancelled", "assigned", "contact-held", "task-raised"]
     await apply(engine, a_record(cancelled(GP)), a_record(received(FORM, a_form())))
-    assert (await events(engine))[-4:] == ["cancelled", "opened", "assigned", "task-raised"]
+    assert (await events(engine))[-3:] == ["cancelled", "opened", "task-raised"]
 
 
 async def test_a_cancellation_that_is_not_applied_waits_for_its_referral_and_becomes_a_task(
@@ -120,8 +125,8 @@ async def test_a_duplicate_is_dropped_and_gets_no_sequence_number(engine: AsyncE
     await apply(engine, a_record(received(WARD, a_ward_referral())))
 
     sequences = await rows(engine, "select sequence from router.case_event order by sequence")
-    assert [number for (number,) in sequences] == [1, 2, 3, 4]
-    assert await rows(engine, "select last_sequence from router.person_key") == [(4,)]
+    assert [number for (number,) in sequences] == [1, 2, 3]
+    assert await rows(engine, "select last_sequence from router.person_key") == [(3,)]
 
 
 async def test_the_same_batch_twice_changes_nothing(engine: AsyncEngine) -> None:
@@ -140,7 +145,7 @@ async def test_the_same_command_id_from_two_hubs_is_two_commands(engine: AsyncEn
     case = await case_id(engine)
     await apply(engine, a_command("blaby", Accept, case, id="7"), a_command("hospital-housing", Accept, case, id="7"))
 
-    assert await events(engine) == ["opened", "assigned", "joined", "assigned", "accepted"]
+    assert await events(engine) == ["opened", "joined", "assigned", "accepted"]
     assert len(await rows(engine, "select 1 from router.outbox where headers like '%command-refused%'")) == 1
 
 
@@ -151,7 +156,7 @@ async def test_a_refusal_gets_no_sequence_number_and_is_sent_only_to_the_command
     refused = await rows(engine, "select target, headers from router.outbox where headers like '%command-refused%'")
     assert [target for target, _ in refused] == ["hub.charnwood.case"]
     assert "ce_sequence" not in refused[0][1]
-    assert await rows(engine, "select last_sequence from router.person_key") == [(2,)]
+    assert await rows(engine, "select last_sequence from router.person_key") == [(1,)]
 
 
 async def test_two_routers_with_the_same_keys_apply_every_record_once(engine: AsyncEngine) -> None:
@@ -159,7 +164,7 @@ async def test_two_routers_with_the_same_keys_apply_every_record_once(engine: As
     first = [a_record(received(reference(n), a_referral()), key=key) for n, key in enumerate(people)]
     second = [a_record(received(reference(n + 100), a_form()), key=key) for n, key in enumerate(people)]
     batches = [first + second, list(reversed(second)) + first, second, first]
-    await asyncio.gather(*(apply(engine, *batch) for batch in batches))
+    await asyncio.gather(*(apply_despite_lost_races(engine, batch) for batch in batches))
 
     assert await rows(engine, "select count(*), count(distinct person_key) from router.referral") == [(60, 30)]
     assert await rows(engine, 'select count(*) from router."case"') == [(30,)]
@@ -172,6 +177,39 @@ async def test_two_routers_with_the_same_keys_apply_every_record_once(engine: As
     assert gaps == []
 
 
+async def apply_despite_lost_races(engine: AsyncEngine, batch: list[KafkaRecord]) -> None:
+    """Apply a batch again, as the consumer does, if another router has meanwhile inserted a person key that was new to it."""
+    for _ in range(10):
+        with contextlib.suppress(ConcurrentInsert):
+            await apply(engine, *batch)
+            return
+    raise AssertionError
+
+
+async def test_a_router_that_waits_for_a_new_person_key_begins_again_and_makes_no_dead_letter(
+    engine: AsyncEngine,
+) -> None:
+    first, second = a_record(received(GP, a_referral())), a_record(received(FORM, a_form()))
+    async with engine.begin() as tx:
+        await store.save_keys(tx, await store.lock(tx, [KEY]), {})
+        waiting = asyncio.create_task(apply(engine, first, second))
+        await until_waiting(engine)
+    with pytest.raises(ConcurrentInsert):
+        await waiting
+    assert database.is_transient(waiting.exception() or AssertionError())
+    assert await rows(engine, f"select ({PARKED_COUNT}), count(*) from router.input") == [(0, 0)]
+
+    await apply(engine, first, second)
+    assert await rows(engine, f"select ({PARKED_COUNT}), count(*) from router.input") == [(0, 2)]
+
+
+async def until_waiting(engine: AsyncEngine) -> None:
+    """Return once a transaction waits for another."""
+    async with asyncio.timeout(60):
+        while await rows(engine, "select count(*) from pg_locks where not granted") == [(0,)]:
+            await asyncio.sleep(0.01)
+
+
 async def test_an_undecodable_record_becomes_a_dead_letter_and_the_rest_is_applied(engine: AsyncEngine) -> None:
     good, other = keys(2)
     await apply(
@@ -181,7 +219,7 @@ async def test_an_undecodable_record_becomes_a_dead_letter_and_the_rest_is_appli
         a_record(received(reference(3), a_form()), key=good),
     )
 
-    assert await events(engine, good) == ["opened", "assigned", "joined", "assigned"]
+    assert await events(engine, good) == ["opened", "joined", "assigned"]
     assert await rows(engine, "select person_key, waiting from router.dead_letter") == [(other, False)]
 
 
@@ -256,7 +294,7 @@ async def test_a_command_with_an_unknown_field_is_refused_without_a_dead_letter(
 
     refused = await rows(engine, "select target from router.outbox where headers like '%command-refused%'")
     assert refused == [("hub.blaby.case",)]
-    assert await events(engine) == ["opened", "assigned"]
+    assert await events(engine) == ["opened"]
     assert await rows(engine, PARKED_COUNT) == [(0,)]
 
 
@@ -288,4 +326,4 @@ async def test_the_history_names_the_referrals_and_hubs_concerned(engine: AsyncE
     await apply(engine, a_record(received(GP, a_referral())))
 
     found = await rows(engine, 'select "references", hubs from router.case_event order by sequence')
-    assert found == [([GP], []), ([GP], ["blaby"])]
+    assert found == [([GP], ["blaby"])]

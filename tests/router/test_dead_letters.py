@@ -60,7 +60,7 @@ async def test_an_edited_record_is_applied_first_and_waiting_records_follow_in_o
     await ask(engine)
     assert await release(engine) == 3
 
-    assert await events(engine) == ["opened", "assigned", "updated", "cancelled"]
+    assert await events(engine) == ["opened", "updated", "cancelled"]
     assert await rows(engine, PARKED) == [(GP, False, "applied", 2), (GP, True, "applied", 2), (GP, True, "applied", 2)]
     kept = await rows(engine, "select value from router.input order by position")
     assert kept[0] == (good.value,)
@@ -91,7 +91,7 @@ async def test_after_a_discard_waiting_records_are_applied_and_the_discarded_one
     await release(engine)
     await apply(engine, doomed, dataclasses.replace(doomed, offset=doomed.offset + 100_000))
 
-    assert await events(engine) == ["opened", "assigned"]
+    assert await events(engine) == ["opened"]
 
 
 async def test_two_processes_apply_every_resubmitted_record_once(engine: AsyncEngine) -> None:
@@ -115,7 +115,7 @@ async def test_two_processes_apply_every_resubmitted_record_once(engine: AsyncEn
         ("uk.lightbulb.referral.received.v1", 30),
         ("uk.lightbulb.referral.updated.v1", 30),
     ]
-    assert await rows(engine, "select distinct last_sequence from router.person_key") == [(3,)]
+    assert await rows(engine, "select distinct last_sequence from router.person_key") == [(2,)]
 
 
 def of_type(record: KafkaRecord, kind: bytes) -> KafkaRecord:
@@ -174,7 +174,7 @@ async def test_a_resubmit_that_is_killed_has_no_effect_and_the_next_process_comp
             await release(engine)
     assert await events(engine) == []
     await release(engine)
-    assert await events(engine) == ["opened", "assigned"]
+    assert await events(engine) == ["opened"]
 
 
 async def test_a_transient_fault_during_a_resubmit_changes_nothing(
@@ -281,7 +281,7 @@ async def test_a_command_that_fails_by_a_fault_of_ours_stops_its_hubs_commands_o
     await ask(engine, "topic = 'hub.blaby.command' and not waiting")
     await release(engine)
 
-    assert await events(engine) == ["opened", "assigned", "joined", "assigned", "accepted", "held"]
+    assert await events(engine) == ["opened", "joined", "assigned", "accepted", "held"]
     await ask(engine)
     await release(engine)
     assert await rows(engine, "select count(*) from router.dead_letter where resolved_at is null") == [(0,)]
@@ -308,13 +308,13 @@ async def test_a_withdrawal_of_consent_waits_behind_nothing_and_what_is_resubmit
     records += [a_record(updated(GP, a_form(), version=3)), a_record(withdrawal)]
     for batch in [records] if in_one_batch else [[record] for record in records]:
         await apply(engine, *batch)
-    assert await events(engine) == ["opened", "assigned", "cancelled"]
+    assert await events(engine) == ["opened", "cancelled"]
     assert await rows(engine, PARKED) == [(GP, False, None, 1), (GP, True, None, 1)]
     await edit(engine, parked)
     await ask(engine)
     await release(engine)
 
-    assert await events(engine) == ["opened", "assigned", "cancelled"]
+    assert await events(engine) == ["opened", "cancelled"]
     assert await rows(engine, "select count(*) from router.dead_letter where resolved_at is null") == [(0,)]
     assert await rows(engine, "select status from router.referral") == [("cancelled",)]
 
@@ -334,7 +334,7 @@ async def test_a_withdrawal_of_consent_overtakes_a_message_whose_decision_fails_
     )
     end = cancelled(WARD, version=3, reason=EndReason.CONSENT_WITHDRAWN)
     await apply(engine, a_record(updated(WARD, a_form()), key=other), a_record(end, key=other))
-    assert await events(engine, other) == ["opened", "assigned", "cancelled"]
+    assert await events(engine, other) == ["opened", "cancelled"]
 
 
 async def test_an_update_without_consent_overtakes_the_first_message_of_its_referral_and_no_hub_receives_it(
@@ -363,7 +363,7 @@ async def test_a_hubs_cancel_for_withdrawn_consent_waits_behind_nothing(
     ended = [{"reference": GP, "needs": ["minor-adaptations"]}]
     await apply(engine, a_command("blaby", Cancel, case, ended=ended, reason=EndReason.CONSENT_WITHDRAWN))
 
-    assert await events(engine) == ["opened", "assigned", "cancelled"]
+    assert await events(engine) == ["opened", "cancelled"]
 
 
 async def test_a_flood_of_one_hub_pauses_its_topic_and_nothing_else(engine: AsyncEngine) -> None:
@@ -377,7 +377,7 @@ async def test_a_flood_of_one_hub_pauses_its_topic_and_nothing_else(engine: Asyn
     paused = await router.receive([*flood, accept, a_record(updated(GP, a_form()))])
 
     assert paused == {"hub.melton.command"}
-    assert await events(engine) == ["opened", "assigned", "accepted", "updated"]
+    assert await events(engine) == ["opened", "accepted", "updated"]
     assert await rows(engine, "select count(*) from router.dead_letter") == [(0,)]
     assert await rows(engine, "select topic from router.paused_topic where until > now()") == [("hub.melton.command",)]
 
@@ -395,7 +395,7 @@ async def test_a_release_that_fails_on_every_referral_stores_no_dead_letters_and
         router = Batches(engine, DIRECTORY, clock=lambda: NOW, share=0.5)
         assert [await router.receive(batch) for _ in range(2)] == [{"referral.event"}] * 2
         assert await rows(engine, "select count(*) from router.dead_letter") == [(0,)]
-        assert await events(engine) == ["opened", "assigned", "accepted"]
+        assert await events(engine) == ["opened", "accepted"]
 
     assert await router.receive(batch) == set()
     assert await rows(engine, "select count(*) from router.referral") == [(121,)]

@@ -196,7 +196,7 @@ def test_a_cancel_that_reports_a_death_of_a_person_without_other_referrals_holds
     assert story.event_names == ["cancelled"]
 
     story.when(received(FORM, a_form()))
-    assert story.event_names == ["opened", "assigned", "task-raised"]
+    assert story.event_names == ["opened", "task-raised"]
     assert is_held(story, "blaby") == [True, True]
 
 
@@ -244,7 +244,7 @@ def test_a_new_case_of_a_person_who_was_reported_dead_has_a_task() -> None:
     story = given(received(GP, a_referral()), cancelled(GP), updated(GP, a_referral(person=dead()), version=3))
     story.when(received(FORM, a_form()))
 
-    assert story.event_names == ["opened", "assigned", "task-raised"]
+    assert story.event_names == ["opened", "task-raised"]
     assert is_held(story, "blaby") == [True, True]
 
 
@@ -368,7 +368,7 @@ def test_the_other_hub_learns_of_a_confirmed_death_without_who_confirmed_it() ->
 def test_a_referral_after_a_confirmed_death_waits_at_triage_with_a_task(postcode: str) -> None:
     story = held().commanded("blaby", ConfirmDeath).when(received(FORM, a_form(postcode=postcode)))
 
-    assert story.event_names == ["opened", "assigned", "task-raised"]
+    assert story.event_names == ["opened", "task-raised"]
     case = story.state.cases[story.referral(FORM).case_id]
     assert (case.holding.hub, case.home.reasons) == ("triage", (RoutingReason.TO_BE_CHECKED,))
     assert is_held(story, "triage") == [True, True]

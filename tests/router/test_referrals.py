@@ -34,7 +34,7 @@ def test_a_referral_for_a_service_that_is_not_in_the_catalogue_is_undecidable(me
 def test_a_first_referral_opens_a_case_which_its_hub_receives() -> None:
     story = given(received(GP, a_referral()))
 
-    assert story.event_names == ["opened", "assigned"]
+    assert story.event_names == ["opened"]
     (event,) = story.sent_to("blaby")
     assert (event.hub_version, event.role, event.referrals[0].reference) == (1, "holder", GP)
     assert event.referral_contexts == ()
@@ -45,7 +45,6 @@ def test_events_give_the_referrer_the_receipt_the_hub_and_the_reason() -> None:
 
     assert [(told, c.home_hub, c.reasons, c.status) for told, c in story.concerns(GP)] == [
         ("opened", "blaby", (RoutingReason.COMMUNITY_POSTCODE,), "requested"),
-        ("assigned", "blaby", (RoutingReason.COMMUNITY_POSTCODE,), "requested"),
     ]
 
 
@@ -64,7 +63,7 @@ def test_a_second_referral_joins_the_open_case_and_each_referrer_receives_its_ow
 def test_after_a_case_has_ended_a_new_referral_opens_a_new_one() -> None:
     story = given(received(GP, a_referral()), cancelled(GP)).when(received(FORM, a_form()))
 
-    assert story.event_names == ["opened", "assigned"]
+    assert story.event_names == ["opened"]
     assert story.referral(FORM).case_id != story.referral(GP).case_id
 
 
@@ -77,7 +76,7 @@ def test_a_repeated_referral_changes_nothing() -> None:
 
 
 def test_an_update_of_an_unknown_referral_is_applied_as_a_new_referral() -> None:
-    assert given(updated(GP, a_referral(), version=4)).event_names == ["opened", "assigned"]
+    assert given(updated(GP, a_referral(), version=4)).event_names == ["opened"]
 
 
 def test_before_acceptance_a_further_referral_can_move_the_case_and_the_former_hub_gets_an_event() -> None:
@@ -124,7 +123,11 @@ def test_a_case_outside_the_county_is_opened_and_rejected_with_the_authority_to_
     assert story.event_names == ["opened", "rejected"]
     rejected = story.event("rejected")
     assert (rejected.reason, rejected.refer_to) == (EndReason.OUTSIDE_COUNTY, "leicester-city")  # type: ignore[attr-defined]
-    assert (rejected.case.holder, rejected.case.pathway) == (None, Pathway.OUTSIDE)
+    assert (story.event("opened").case.holder, rejected.case.holder, rejected.case.pathway) == (
+        None,
+        None,
+        Pathway.OUTSIDE,
+    )
     assert [(told, c.status, c.home_hub) for told, c in story.concerns(GP)] == [
         ("opened", "requested", "leicester-city"),
         ("rejected", "rejected", "leicester-city"),
@@ -167,14 +170,14 @@ def test_an_event_states_a_waiting_list() -> None:
 def test_the_open_need_of_a_referral_without_needs_is_advice() -> None:
     story = given(received(GP, a_referral(needs=())))
 
-    (concern,) = [c for told, c in story.concerns(GP) if told == "assigned"]
+    ((_, concern),) = story.concerns(GP)
     assert (concern.needs, concern.open_needs) == ((), ("information-advice",))
 
 
 def test_a_referral_without_consent_is_shown_to_no_hub() -> None:
     story = given(received(GP, a_referral(consents=Consents(referral=NO))))
 
-    assert story.event_names == ["opened", "cancelled"]
+    assert (story.event_names, story.event("opened").case.holder) == (["opened", "cancelled"], None)
     assert all(not one.hubs for one in story.emitted)  # type: ignore[union-attr]
 
 
@@ -192,9 +195,9 @@ def test_two_persons_with_the_same_number_have_two_cases() -> None:
     other = a_person(family_name="Carter", nhs_number_status=NOT_TRACED)
     story = given(received(GP, a_referral())).when(received(FORM, a_form(person=other)))
 
-    assert story.event_names == ["opened", "assigned"]
+    assert story.event_names == ["opened"]
     assert len(story.state.cases) == 2
-    assert [c.person.provisional for _, c in story.concerns(FORM)] == [True, True]
+    assert [c.person.provisional for _, c in story.concerns(FORM)] == [True]
     assert not story.state.persons[1].provisional
 
 

@@ -223,5 +223,5 @@ async def test_today_is_the_day_in_england(engine: AsyncEngine) -> None:
     types = await rows(
         engine, "select headers::jsonb ->> 'ce_type' from router.outbox where target = 'hub.blaby.case' order by id"
     )
-    assert [kind.split(".")[3] for (kind,) in types] == ["assigned", "command-refused", "recorded"]
+    assert [kind.split(".")[3] for (kind,) in types] == ["opened", "command-refused", "recorded"]
     assert await rows(engine, 'select business_status from router."case"') == [(BusinessStatus.NO_CONTACT.value,)]

@@ -155,9 +155,9 @@ def id_of(data: EventData) -> str:
 def messages() -> Mapping[str, Schema]:
     """Return the example of every type: topic, key, headers and value."""
     by_type: dict[str, Schema] = {}
-    for story in stories():
-        for name, message in story.messages.items():
-            by_type.setdefault(name, message)
+    of_stories = [example for story in stories() for example in story.messages.items()]
+    for name, message in sorted(of_stories, key=lambda example: example[1]["topic"] == topics.CASE_EVENT):
+        by_type.setdefault(name, message)  # as a hub receives it, if one does
     for data in _feedback():
         by_type[data.TYPE] = _message(topics.FEEDBACK_EVENT, NOTIFIER, data)
     return dict(sorted(by_type.items()))

@@ -12,7 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operations.reconcile.kafka import KeptRecord
 from schemas.events import REFERRAL_EVENTS, AcceptedReferral, Event, IntakeState, ReferralReceived, ReferralUpdated
+from services.intake import batch, store
+from services.intake.deduplication import AcceptedMessage
 from services.intake.store import SCHEMA
+from services.intake.translators.translator import ReferralName
 from services.messaging import packets
 from services.messaging.cloudevents import Undecodable, decode
 from services.messaging.packets import Message
@@ -91,12 +94,19 @@ async def _store(tx: Transaction, event: Event, *, is_complete: bool) -> None:
     if not is_complete and state.first_intent != "new":
         values["content_hash"] = ""
     await tx.execute(text(_REFERRAL), values)
-    await tx.execute(text(_NAMES), values)
-    if is_complete:
-        await tx.execute(text(_MESSAGE_KEYS), values)
+    await _store_keys(tx, event, state, with_ids=is_complete)
     if state.visit_keys is not None:
         await tx.execute(text(_FORGET_VISIT_KEYS), values)
         await tx.execute(text(_VISIT_KEYS), values)
+
+
+async def _store_keys(tx: Transaction, event: Event, state: IntakeState, *, with_ids: bool) -> None:
+    """Store the ids of the message, and the names that it gave its referral, as intake did."""
+    accepted = AcceptedMessage(state.message_hash, UUID(event.causation_id), _data(event).reference)
+    ids, names = state.message_ids if with_ids else (), [ReferralName.of_key(one) for one in state.names]
+    book = batch.Batch((), {}, {}, *await store.read_keys(tx, list(store.keys_of(state.partner, ids, names))))
+    batch.register(book, state.partner, accepted, ids, names)
+    await store.insert_keys(tx, book)
 
 
 def _data(event: Event) -> Any:
@@ -107,14 +117,12 @@ def _data(event: Event) -> Any:
 def _values(event: Event, state: IntakeState) -> dict[str, Any]:
     data = _data(event)
     return {
-        **state.model_dump(exclude={"names", "message_ids", "visit_keys"}),
+        **state.model_dump(exclude={"names", "message_ids", "visit_keys", "message_hash"}),
         "reference": data.reference,
         "version": data.version,
         "person_key": event.person_key,
         "at": event.time,
         "message_id": UUID(event.causation_id) if event.causation_id else None,
-        "names": list(state.names),
-        "message_ids": list(state.message_ids),
         "visit_keys": list(state.visit_keys or ()),
     }
 
@@ -124,24 +132,12 @@ _REFERRAL = """
         cancelled, first_sent_at, sent_at, first_at, last_at, fields, sender_reference)
     values (:partner, :referral_id, :reference, :person_key, :version, :first_intent, :content_hash, :subject, :cancelled,
         :first_sent_at, :sent_at, :at, :at, decode(:fields, 'base64'), :sender_reference)
-    on conflict (partner, referral_id) do update set person_key = excluded.person_key, version = excluded.version,
+    on conflict (reference, partner) do update set person_key = excluded.person_key, version = excluded.version,
         first_intent = excluded.first_intent, content_hash = excluded.content_hash, subject = excluded.subject,
         cancelled = excluded.cancelled, first_sent_at = excluded.first_sent_at, sent_at = excluded.sent_at, message_id = null,
         last_at = excluded.last_at, fields = excluded.fields,
         sender_reference = coalesce(excluded.sender_reference, known.sender_reference)
     where known.version < excluded.version"""
-
-# A transient name of two referrals finds neither.
-_NAMES = """
-    insert into intake.referral_name as known (partner, name, reference)
-    select :partner, name, :reference from unnest(cast(:names as text[])) as given (name)
-    on conflict (partner, name) do update set reference = null
-    where known.reference <> excluded.reference and known.name ~ '^[^:]*/(location|entry):'"""
-
-_MESSAGE_KEYS = """
-    insert into intake.message_key (partner, key, content_hash, reference, message_id)
-    select :partner, key, :message_hash, :reference, :message_id from unnest(cast(:message_ids as text[])) as given (key)
-    on conflict do nothing"""
 
 _FORGET_VISIT_KEYS = "delete from intake.visit_key where partner = :partner and reference = :reference"
 

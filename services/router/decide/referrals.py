@@ -252,8 +252,7 @@ def _open(transition: Transition, record: ReferralRecord, own_assignment: Assign
         transition, _new_case(transition, record, Responsibility(hub=None), own_assignment), own_assignment
     )
     case = stays.with_moved(_with_grant(case, record.referral.grant), transition.tally_of(case.case_id))
-    case = transition.emit(CaseOpened, case, [record])
-    transition.emit(CaseAssigned, case, [record], transition.roles(case))
+    transition.emit(CaseOpened, case, [record], transition.roles(case))
 
 
 def _return_outside(transition: Transition, record: ReferralRecord, own_assignment: Assignment) -> None:

@@ -65,40 +65,42 @@ def _composed_as_required(e: Evidence) -> Iterator[str]:
 
 def _required_feedback(entry: Entry, partners: Any) -> Iterator[tuple[str, str, str]]:
     """Yield (reference, recipient, feedback type) for one case event."""
+    for concern in entry.data.get("referral_contexts", ()):
+        for feedback_type in _feedback_types(type_of(entry), entry.data, concern):
+            for recipient in _recipients(concern, feedback_type, partners):
+                yield concern["reference"], recipient, feedback_type
+
+
+def _recipients(concern: Mapping[str, Any], feedback_type: str, partners: Any) -> Iterator[str]:
+    """Yield the partners that require a feedback about one referral: the referrer, and the sender if it is another."""
     by_id = {partner["id"]: partner for partner in partners}
     by_ods = {partner["ods"]: partner for partner in partners if partner.get("ods")}
-    for concern in entry.data.get("referral_contexts", ()):
-        feedback_type = _feedback_type(type_of(entry), entry.data, concern)
-        sender = by_id[concern["sent_by"]["partner"]]
-        referred_by = concern["referred_by"]
-        referrer = by_ods.get((referred_by.get("organisation") or {}).get("ods"))
-        if referrer is None and referred_by["kind"] == sender["kind"]:
-            referrer = sender
-        answered = (
-            referrer == sender and concern["format"] != "hl7v2"
-        )  # its acknowledgement has no place for a reference
-        if (
-            feedback_type
-            and referrer
-            and feedback_type in FEEDBACK_BY_KIND.get(referred_by["kind"], ())
-            and not (feedback_type == "received" and answered)
-        ):
-            yield concern["reference"], referrer["id"], feedback_type
-        if (
-            feedback_type
-            and sender != referrer
-            and feedback_type != "received"
-            and feedback_type in FEEDBACK_BY_KIND.get(sender["kind"], ())
-        ):
-            yield concern["reference"], sender["id"], feedback_type
+    sender = by_id[concern["sent_by"]["partner"]]
+    referred_by = concern["referred_by"]
+    referrer = by_ods.get((referred_by.get("organisation") or {}).get("ods"))
+    if referrer is None and referred_by["kind"] == sender["kind"]:
+        referrer = sender
+    answered = referrer == sender and concern["format"] != "hl7v2"  # its acknowledgement has no place for a reference
+    of_referrer, of_sender = (FEEDBACK_BY_KIND.get(kind, ()) for kind in (referred_by["kind"], sender["kind"]))
+    if referrer and feedback_type in of_referrer and not (feedback_type == "received" and answered):
+        yield referrer["id"]
+    if sender != referrer and feedback_type != "received" and feedback_type in of_sender:
+        yield sender["id"]
+
+
+def _feedback_types(kind: str, data: Mapping[str, Any], concern: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the feedback types of a case event for one referral, in order: opening a case is received, and assigned if it has a holder."""
+    if kind == "opened":
+        yield "received"
+        kind = "assigned" if data["case"].get("holder") else ""
+    if feedback_type := _feedback_type(kind, data, concern):
+        yield feedback_type
 
 
 def _feedback_type(kind: str, data: Mapping[str, Any], concern: Mapping[str, Any]) -> str | None:
-    """Return the feedback type of a case event for one referral; None if it requires none."""
+    """Return the feedback type of a case event that opens no case for one referral; None if it requires none."""
     reference = concern["reference"]
     match kind:
-        case "opened":
-            return "received"
         case "joined":
             return "received" if data.get("joined") == reference else None
         case "assigned":

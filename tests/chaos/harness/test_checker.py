@@ -217,6 +217,7 @@ CASE_ROW = {
     "pathway": "hub",
     "state": json.dumps({"home": {"hub": "blaby"}, "cursors": {"blaby": {"version": 1, "role": "holder"}}}),
 }
+CASE = {"holder": "blaby"}
 IN_FULL = {"reference": REFERENCE, "status": "requested", "open_needs": ["home-safety"], "referral": {"person": {}}}
 SUMMARY = {name: IN_FULL[name] for name in ("reference", "status", "open_needs")}
 FEEDBACK_ROW = {
@@ -256,8 +257,8 @@ def a_run() -> Evidence:
 def records_of_a_run() -> list[Entry]:
     return [
         entry("referral.event", 0, "referral.received", "i", reference=REFERENCE, version=1),
-        entry("case.event", 0, "case.opened", "e1", 1, case_id="c", referral_contexts=[CONCERN]),
-        entry("case.event", 1, "case.assigned", "e2", 2, case_id="c", referral_contexts=[CONCERN]),
+        entry("case.event", 0, "case.opened", "e1", 1, case_id="c", case=CASE, referral_contexts=[CONCERN]),
+        entry("case.event", 1, "case.updated", "e2", 2, case_id="c", case=CASE, referral_contexts=[CONCERN]),
         at_hub(1, referrals=[IN_FULL]),
     ]
 

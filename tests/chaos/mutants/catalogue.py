@@ -418,12 +418,12 @@ def no_repeat_guard() -> None:
             return before(message, found, ())
         return deduplication.Verdict.UPDATED
 
-    async def keep_claims(tx: "Transaction", book: "Batch") -> None:
+    async def insert_keys(tx: "Transaction", book: "Batch") -> None:
         """Write nothing: the unique key of the message ids would refuse it."""
 
     before = deduplication.classify
     deduplication.classify = classify
-    store.keep_claims = changed(store.keep_claims, keep_claims)
+    store.insert_keys = changed(store.insert_keys, insert_keys)
 
 
 def any_person() -> None:
