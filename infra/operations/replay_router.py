@@ -168,8 +168,7 @@ async def _records(tx: Transaction, inputs: Sequence[Any]) -> list[KafkaRecord]:
 
 
 def _record(row: Any, headers: bytes, value: bytes) -> KafkaRecord:
-    stored = store.stored_headers(headers.decode())
-    return KafkaRecord(row.topic, 0, row.position, row.person_key.encode(), value, stored)
+    return KafkaRecord(row.topic, 0, row.position, row.person_key.encode(), value, store.stored_headers(headers))
 
 
 # ---- comparing ------------------------------------------------------------------------------------------------------

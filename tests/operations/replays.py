@@ -27,6 +27,7 @@ from services.messaging.packets import Message
 from services.reference.directory import Directory
 from services.router.consumer import Batches
 from services.router.decide.transition import case_id_of
+from services.router.store import ConcurrentInsert
 from services.runtime.database import Transaction
 from tests.builders.events import NOW, a_command, a_record, cancelled, received, updated
 from tests.builders.reference_data import AT_CHARNWOOD, DIRECTORY, FOLDER
@@ -64,7 +65,11 @@ class Router:
         return self._now
 
     async def apply(self, *records: KafkaRecord) -> None:
-        await self._batches.receive(records)
+        while True:
+            try:
+                return await self._batches.receive(records)
+            except ConcurrentInsert:  # another router was first with a new key: the consumer reads the batch again
+                pass
 
 
 def some_records(count: int) -> list[list[KafkaRecord]]:

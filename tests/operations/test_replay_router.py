@@ -105,7 +105,7 @@ async def test_a_difference_is_reported_with_its_key_and_table(engine: AsyncEngi
             await tx.execute(text(f"{change} where person_key = '{key}'"))
         *_, state, message, lacking, without, _ = people
         await with_another_state(tx, state)
-        await with_other_messages(tx, message, lambda one: one._replace(target="hub.melton.case"))
+        await with_other_messages(tx, message, lambda one: one._replace(target=one.target.replace("blaby", "melton")))
         await tx.execute(text(f"delete from router.case_event where person_key = '{lacking}'"))
         await tx.execute(text(f"update router.case_event set packet = 0 where person_key = '{without}'"))
 
