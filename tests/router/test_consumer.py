@@ -190,7 +190,7 @@ async def test_a_router_that_waits_for_a_new_person_key_begins_again_and_makes_n
 ) -> None:
     first, second = a_record(received(GP, a_referral())), a_record(received(FORM, a_form()))
     async with engine.begin() as tx:
-        await store.save_keys(tx, await store.lock(tx, [KEY]), {})
+        await store.save_keys(tx, await store.lock(tx, [KEY]), [KEY])
         waiting = asyncio.create_task(apply(engine, first, second))
         await until_waiting(engine)
     with pytest.raises(ConcurrentInsert):
