@@ -54,9 +54,10 @@ async def test_a_relay_killed_between_publish_and_mark_repeats_records_but_loses
 
     for number in range(1, 6):
         await put(engine, OutboxMessage(topic, an_event("person", number)))
-    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+    with monkeypatch.context() as patched:
         patched.setattr(relay, "mark", dies)
-        await Relay(engine, "tried", bootstrap)._round()
+        with pytest.raises(SystemExit):
+            await Relay(engine, "tried", bootstrap)._round()
     async with running(Relay(engine, "tried", bootstrap)):
         await drained(engine)
     seen = [number for _, number in await everything_on(bootstrap, topic)]
