@@ -206,11 +206,16 @@ def _insert_statement(schema: str) -> TextClause:
 
 async def read(tx: Transaction, schema: str, ids: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Packet]:
     """Return packets by (shard, id), without those that are not there. Raise Corrupt."""
-    keys = sorted(set(ids))
-    if not keys:
-        return {}
-    rows = await tx.execute(_by_id(schema), {"shards": [one[0] for one in keys], "ids": [one[1] for one in keys]})
-    return {(shard, packet): decode(content) for shard, packet, content in rows}
+    return {at: decode(content) for at, content in await _encoded(tx, schema, ids)}
+
+
+async def _encoded(tx: Transaction, schema: str, ids: Iterable[tuple[int, int]]) -> list[tuple[tuple[int, int], bytes]]:
+    """Return the rows of packets by (shard, id)."""
+    wanted = sorted(set(ids))
+    if not wanted:
+        return []
+    rows = await tx.execute(_by_id(schema), {"shards": [one[0] for one in wanted], "ids": [one[1] for one in wanted]})
+    return [((shard, packet), content) for shard, packet, content in rows]
 
 
 def _by_id(schema: str) -> TextClause:
@@ -223,10 +228,20 @@ def _by_id(schema: str) -> TextClause:
 async def contents(
     tx: Transaction, schema: str, pairs: Iterable[tuple[str, Place]]
 ) -> dict[tuple[str, Place], tuple[bytes, ...]]:
-    """Return contents by key and place. Raise Corrupt, and LookupError if a place is not there."""
-    pairs = list(pairs)
-    stored = await read(tx, schema, ((shard_of(key), at.packet) for key, at in pairs))
-    return {(key, at): stored[shard_of(key), at.packet].contents[at.place] for key, at in pairs}
+    """Return contents by key and place. Raise Corrupt, and LookupError if a place is not there.
+
+    Packets are decoded one at a time: each may be PACKET_BYTES, of which few are wanted.
+    """
+    wanted: dict[tuple[int, int], list[tuple[str, Place]]] = {}
+    for key, at in pairs:
+        wanted.setdefault((shard_of(key), at.packet), []).append((key, at))
+    contents_by_place: dict[tuple[str, Place], tuple[bytes, ...]] = {}
+    for row, content in await _encoded(tx, schema, wanted):
+        packet = decode(content)
+        contents_by_place.update((one, packet.contents[one[1].place]) for one in wanted[row])
+    if len(contents_by_place) < len({one for listed in wanted.values() for one in listed}):
+        raise LookupError("packets are missing")
+    return contents_by_place
 
 
 async def messages(
