@@ -250,7 +250,8 @@ ROUTER = (
         create index referral_open_by_admission on router.referral
             (person_key, case_id, category, admitted_on desc, reference)
         where category is not null and admitted_on is not null""",
-    # Every applied input: its key detects duplicates; replayed by position it gives the same state.
+    # Every applied input: its key detects duplicates; replayed by position it gives the same state. `packet`, `place`: of its content,
+    # the headers and the value, in the packet's contents.
     """
         create table router.input (
             person_key text not null,
@@ -261,11 +262,11 @@ ROUTER = (
             correlation_id text not null,
             time timestamptz not null,
             directory_version text not null,
-            headers text not null,
-            value bytea not null,
+            packet bigint not null,
+            place integer not null,
             primary key (person_key, topic, id)
         )""",
-    # The history of every case: what was published on case.event. The columns hold no personal data; `data` does.
+    # The history of every case. `packet`, `place`: of the message that was published on case.event, which holds personal data.
     """
         create table router.case_event (
             person_key text not null,
@@ -287,7 +288,8 @@ ROUTER = (
             correlation_id text not null,
             causation_id text not null,
             time timestamptz not null,
-            data bytea not null,
+            packet bigint not null,
+            place integer not null,
             primary key (person_key, sequence)
         )""",
     # Postcodes of the county and of its neighbours, in capitals without spaces; loaded by infra/database/postcodes.py.
