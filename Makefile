@@ -6,7 +6,7 @@ SHELL := /bin/bash
 READY := .venv/.ready
 RUN := .venv/bin
 
-.PHONY: help demo up test lint commits check contracts-check clients-check bench growth plans replay-proof chaos field fuzz house lock clean
+.PHONY: help demo up test lint commits check contracts-check clients-check bench growth plans counts replay-proof chaos field fuzz house lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,7 +54,7 @@ clients-check: $(READY) ## Run the example clients of a hub, in Python and JavaS
 	@cd $(CLIENTS) && npm ci --loglevel=error
 	@$(RUN)/python -m tests.end_to_end.clients_check $(CLIENTS)/hub.mjs
 
-bench: $(READY) ## Measure the rate, latency and CPU time of referrals; ARGS="--count 2000"
+bench: $(READY) ## Measure rate, latency and CPU time of referrals, in turns with a bare relay; ARGS="--count 10000"
 	@$(RUN)/python -m bench $(ARGS)
 
 growth: $(READY) ## Measure whether work stays bounded after a million persons (40 GB of disk); ARGS="--persons 20000", or --help
@@ -67,6 +67,9 @@ chaos: $(READY) ## Inject faults into an installation, and check its guarantees:
 
 plans: $(READY) ## Explain every statement of the services with 2,000 and 200,000 waiting rows; ARGS=--all prints each
 	@$(RUN)/python -m tests.plans $(ARGS)
+
+counts: $(READY) ## Count rows, bytes of WAL, statements and record batches of a referral; ARGS="--persons 100000" beside others
+	@$(RUN)/python -m tests.counts $(ARGS)
 
 field: $(READY) ## Run the field cases on an embedded installation; compare with the committed verdicts
 	@$(RUN)/python -m tests.field $(ARGS)

@@ -1,303 +1,224 @@
-"""Measure referrals per second from POST to feedback, with FHIR conformance on and off, and each process's CPU time.
+"""Run the hub and a bare relay with the same guarantees in turns, on the same embedded PostgreSQL and Kafka: `make bench`.
 
-For each of the two: (i) until the practice has received the home hub, without hubs; (ii) until it has received
-`completed`, with simulated hubs on Kafka. Everything runs on this machine and shares its cores with the load.
+From POST to feedback, with FHIR conformance checked in full; the bare relay validates nothing. Prints referrals/s, CPU time of a referral
+by part and latencies, and what the hub costs as a multiple of the relay. Everything shares the cores of this machine with the load.
+`python -m bench.loop` measures an installation with simulated hubs, until referrals are completed.
 """
 
 import argparse
+import asyncio
 import json
-import shutil
+import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import psutil
-import yaml
+import asyncpg
 from rich.console import Console
 from rich.table import Table
 
-from bench import baseline
-from infra.local import installation
-from infra.local.embedded import ports_and_secrets
-from infra.local.installation import Installation, Plan
-from services.reference import directory
+from bench import machine
+from bench.peer.run import TOKEN
+from infra.local.embedded import kafka, ports_and_secrets, postgres
+from infra.local.embedded.kafka import Kafka
+from infra.local.embedded.postgres import Postgres
 from services.runtime.settings import CHECKOUT
 
-PRACTICE = "gp-alder-lane"
-FEEDBACK_TIMEOUT_SECONDS = 240.0
-console = Console(width=120)
+PEERS = {"hub": CHECKOUT / "bench" / "peer", "bare relay": CHECKOUT / "bench" / "bare_relay"}
+PARTS = ("intake", "router", "notifier", "postgres", "kafka", "load")
+NO_CHECKPOINT = {"checkpoint_timeout": "1h", "max_wal_size": "8GB"}
+"""One checkpoint before each warm-up; none falls into a run."""
+
+STOP_SECONDS = 30.0
+console = Console(width=140)
 
 
 @dataclass(frozen=True)
-class BenchmarkResult:
-    """One run: posts, received feedback, and the CPU seconds of each process by name."""
+class Run:
+    """What the load generator measured, and the CPU seconds of each part; `others`: of programs that are not part of the run."""
 
-    name: str
-    posts: Sequence[dict[str, Any]]
-    inbox_lines: Sequence[dict[str, Any]]
-    final_type: str
-    seconds: float
-    cpu: dict[str, float]
+    peer: str
+    connections: int
+    load: Mapping[str, Any]
+    cpu: Mapping[str, float]
+    others: float
 
     @property
-    def count(self) -> int:
-        return len(self.posts)
+    def rate(self) -> float:
+        """Referrals per second."""
+        return float(self.load["count"] / self.load["seconds"])
 
-    def completion_times(self) -> dict[str, float]:
-        """Return the time of each referral's final feedback, by correlation id."""
-        return {
-            line["correlation_id"]: _time(line)
-            for line in self.inbox_lines
-            if line.get("feedback_type") == self.final_type
-        }
+    def microseconds(self, part: str) -> float:
+        """Return the CPU time of a part for a referral."""
+        return self.cpu[part] / float(self.load["count"]) * 1e6
 
-    def lost(self) -> int:
-        return len({post["id"] for post in self.posts} - self.completion_times().keys())
-
-    def repeated(self) -> int:
-        deliveries = Counter(
-            (line["correlation_id"], line["bundle_id"]) for line in self.inbox_lines if "bundle_id" in line
-        )
-        repeats = sum(1 for line in self.inbox_lines if line.get("duplicate"))
-        return repeats + sum(times - 1 for times in deliveries.values())
+    def is_faulty(self) -> bool:
+        """Return whether feedback was lost or repeated, or a message was refused."""
+        accepted = set(self.load["statuses"]) <= {"200", "409"}
+        return bool(self.load["lost"] or self.load["repeated"]) or not accepted
 
 
-def _time(line: dict[str, Any]) -> float:
-    return datetime.fromisoformat(line["at"]).timestamp()
+@dataclass(frozen=True)
+class Servers:
+    """The servers that every peer uses in turn."""
+
+    postgres: Postgres
+    kafka: Kafka
+
+    def pids(self) -> dict[str, int]:
+        [broker] = self.kafka.brokers
+        assert broker.child is not None
+        return {"postgres": self.postgres.child.pid, "kafka": broker.child.pid}
+
+    def new_database(self) -> str:
+        """Return the URL of an empty database, after a checkpoint."""
+
+        async def create() -> None:
+            connection = await asyncpg.connect(self.postgres.url.replace("+asyncpg", ""))
+            for statement in ("drop database if exists bench with (force)", "create database bench", "checkpoint"):
+                await connection.execute(statement)
+            await connection.close()
+
+        asyncio.run(create())
+        return self.postgres.url.replace("+asyncpg", "").rpartition("/")[0] + "/bench"
 
 
 @contextmanager
-def _system(work: Path, conformance: str) -> Iterator[tuple[Installation, Path, Path]]:
-    """Yield (installation, the practice's inbox, its token file), with the simulated GP system running.
-
-    `conformance`: how the practice's messages are checked.
-    """
-    [port] = ports_and_secrets.free_ports(1)
-    folder = _directory(work, conformance)
-    urls = {PRACTICE: f"http://{ports_and_secrets.HOST}:{port}/"}
-    plan = Plan(
-        work / "data",
-        ephemeral=True,
-        feedback_urls=urls,
-        directory=folder,
-        environment={"LIGHTBULB_LOG_LEVEL": "WARNING", "LIGHTBULB_MESSAGES_PER_SECOND": "100000"},
-    )
-    running = installation.start(plan)
-    inbox = work / "gp.jsonl"
-    token = work / "token"
-    token.write_text(running.addresses["partners"][PRACTICE]["token"])
-    try:
-        running.start_process("gp-system", gp_command(work, port, inbox))
-        yield running, inbox, token
-    finally:
-        running.stop()
+def _servers(folder: Path) -> Iterator[Servers]:
+    with ExitStack() as stack:
+        server = postgres.start(folder, settings=NO_CHECKPOINT)
+        stack.callback(server.stop)
+        cluster = kafka.start(folder)
+        stack.callback(cluster.stop)
+        yield Servers(server, cluster)
 
 
-def gp_command(work: Path, port: int, inbox: Path) -> list[str]:
-    """Return the command of the practice's simulated system; its data folder is `work / "data"`."""
-    script = str(CHECKOUT / "infra/partner_simulators/gp_system.py")
-    token_file = str(work / "data" / f"feedback-token-{PRACTICE}")
-    options = ["--fast", "--port", str(port), "--inbox", str(inbox), "--token-file", token_file]
-    return [sys.executable, script, *options]
+@dataclass(frozen=True)
+class Peer:
+    """A running peer: the ports of its intake and of the sink for its feedback, and its processes."""
+
+    name: str
+    loop_port: int
+    sink_port: int
+    pids: Mapping[str, int]
 
 
-def _directory(work: Path, conformance: str) -> Path:
-    """Return a copy of the reviewed directory with the practice's `conformance` changed."""
-    folder = work / "directory"
-    shutil.copytree(installation.DIRECTORY, folder)
-    data = yaml.safe_load((folder / "partners.yaml").read_text())
-    next(partner for partner in data["partners"] if partner["id"] == PRACTICE)["conformance"] = conformance
-    (folder / "partners.yaml").write_text(yaml.safe_dump(data))
-    return folder
-
-
-def _start_hubs(running: Installation) -> None:
-    hubs = [word for hub in directory.load(running.plan.directory).hubs for word in ("--hub", hub.id)]
-    script = str(CHECKOUT / "infra/partner_simulators/hub.py")
-    running.start_process("hubs", [sys.executable, script, "--fast", "--kafka", running.addresses["kafka"], *hubs])
-
-
-def measure(
-    running: Installation, inbox: Path, token: Path, args: argparse.Namespace, name: str, last: str
-) -> BenchmarkResult:
-    """Post the referrals, wait for the final feedback of each, and return the result."""
-    before, offset, out = _cpu(running), inbox.stat().st_size if inbox.exists() else 0, inbox.with_name(f"{name}.jsonl")
-    options = {"--url": running.addresses["intake"], "--token-file": token, "--count": args.count, "--out": out}
-    options |= {"--connections": args.connections, "--run": f"{name} {time.time()}"}
-    load = subprocess.Popen(
-        [sys.executable, "-m", "bench.load", *(str(word) for pair in options.items() for word in pair)]
-    )
-    spent = _wait_for(load)
-    posts = [json.loads(line) for line in out.read_text().splitlines()]
-    inbox_lines = wait_for_feedback(inbox, offset, {post["id"] for post in posts}, last)
-    after = _cpu(running)
-    ended = max((_time(line) for line in inbox_lines if line.get("feedback_type") == last), default=time.time())
-    first = min(post["at"] for post in posts)
-    cpu = {process: after[process] - before.get(process, 0.0) for process in after} | {"load": spent}
-    return BenchmarkResult(name, posts, inbox_lines, last, ended - first, cpu)
-
-
-def _wait_for(load: "subprocess.Popen[bytes]") -> float:
-    """Return the CPU seconds of the load process, after its end."""
-    process, spent = psutil.Process(load.pid), 0.0
-    while load.poll() is None:
-        try:
-            times = process.cpu_times()
-            spent = times.user + times.system
-        except psutil.NoSuchProcess:
-            break
-        time.sleep(0.05)
-    if load.wait() != 0:
-        raise SystemExit("the load process failed; its error is above")
-    return spent
-
-
-def wait_for_feedback(inbox: Path, offset: int, ids: set[str], last: str) -> list[dict[str, Any]]:
-    """Return the inbox's lines after `offset` once these conversations have received `last`, or after FEEDBACK_TIMEOUT_SECONDS."""
-    deadline = time.monotonic() + FEEDBACK_TIMEOUT_SECONDS
-    while True:
-        lines = _lines(inbox, offset)
-        if ids <= {line.get("correlation_id") for line in lines if line.get("feedback_type") == last}:
-            return lines
-        if time.monotonic() > deadline:
-            return lines
-        time.sleep(0.25)
-
-
-def _lines(inbox: Path, offset: int) -> list[dict[str, Any]]:
-    if not inbox.exists():
-        return []
-    with inbox.open() as file:
-        file.seek(offset)
-        whole, _, _ = file.read().rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]
-
-
-def _cpu(running: Installation) -> dict[str, float]:
-    """Return the CPU seconds so far, by process; a server's children are included."""
-    own = {name: child.pid for name, child in running.supervisor.children.items()}
-    brokers = {
-        f"kafka {at}": broker.child.pid for at, broker in enumerate(running.parts.kafka.brokers, 1) if broker.child
+@contextmanager
+def _peer(name: str, servers: Servers) -> Iterator[Peer]:
+    """Start a peer on an empty database by the contract of bench/peer/README.md, and stop it."""
+    loop_port, sink_port = ports_and_secrets.free_ports(2)
+    given = {
+        "LOOP_PORT": str(loop_port),
+        "SINK_URL": f"http://{ports_and_secrets.HOST}:{sink_port}/feedback",
+        "KAFKA_BOOTSTRAP": servers.kafka.bootstrap,
+        "PG_TCP_DSN": servers.new_database(),
     }
-    servers = {"postgres": running.parts.postgres.child.pid, **brokers}
-    return {name: cpu_seconds(pid) for name, pid in {**own, **servers}.items()}
+    process = subprocess.Popen(["./start"], cwd=PEERS[name], env=os.environ | given, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        ready = process.stdout.readline().split()
+        if not ready:
+            raise SystemExit(f"{name} ended before it was ready")
+        yield Peer(
+            name, loop_port, sink_port, {part: int(pid) for part, _, pid in (w.partition("=") for w in ready[1:])}
+        )
+    finally:
+        process.terminate()
+        process.wait(STOP_SECONDS)
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU seconds of a process and its children; ended children are in the parent's sum."""
-    process = psutil.Process(pid)
-    seconds = 0.0
-    for each in (process, *process.children(recursive=True)):
-        try:
-            times = each.cpu_times()
-            seconds += times.user + times.system
-        except psutil.NoSuchProcess:
-            continue
-    ended = process.cpu_times()
-    return seconds + ended.children_user + ended.children_system
+def _measure(peer: Peer, servers: Servers, count: int, connections: int, run: str, token: Path) -> Run:
+    """Post the referrals, and wait until the feedback of each has come."""
+    options = {
+        "--url": f"http://{ports_and_secrets.HOST}:{peer.loop_port}",
+        "--sink-port": peer.sink_port,
+        "--token-file": token,
+        "--count": count,
+        "--connections": connections,
+        "--run": f"{peer.name} {run}",
+    }
+    command = [sys.executable, "-m", "bench.load", *(str(word) for pair in options.items() for word in pair)]
+    pids = {**peer.pids, **servers.pids()}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as load:
+        assert load.stdin is not None
+        assert load.stdout is not None
+        load.stdout.readline()
+        before = machine.spent(pids)
+        load.stdin.write("go\n")
+        load.stdin.flush()
+        result = json.loads(load.stdout.readline() or "{}")
+        spent = machine.spent(pids).since(before)
+    if not result:
+        raise SystemExit("the load generator failed; its error is above")
+    cpu = {**spent.processes, "load": result["cpu"]}
+    return Run(peer.name, connections, result, cpu, max(0.0, spent.machine - sum(cpu.values())))
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value that this share of the values does not exceed; NaN if there is none."""
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else float("nan")
+# ---- printing -------------------------------------------------------------------------------------------------------
 
 
-def _row(run: BenchmarkResult) -> tuple[str, ...]:
-    took = [post["took"] * 1000 for post in run.posts]
-    ends = run.completion_times()
-    loop = [(ends[post["id"]] - post["at"]) * 1000 for post in run.posts if post["id"] in ends]
-    posting = max(post["at"] + post["took"] for post in run.posts) - min(post["at"] for post in run.posts)
-    messages = sum(1 for line in run.inbox_lines if "bundle_id" in line)
-    return (
-        run.name,
-        f"{run.count / run.seconds:,.0f}",
-        f"{run.count / posting:,.0f}",
-        f"{messages / run.count:.1f}",
-        f"{percentile(took, 0.5):.0f} / {percentile(took, 0.99):.0f}",
-        f"{percentile(loop, 0.5):.0f} / {percentile(loop, 0.99):.0f}",
-        f"{run.lost()} / {run.repeated()}",
-    )
-
-
-def _show(runs: Sequence[BenchmarkResult]) -> None:
-    table = Table(title="Whole loop", title_justify="left")
-    columns = (
-        "run",
-        "referrals/s",
-        "POST only/s",
-        "feedbacks each",
-        "POST p50/p99 ms",
-        "loop p50/p99 ms",
-        "lost / repeated",
-    )
-    for column in columns:
+def _show(runs: Sequence[Run]) -> None:
+    """Print every run, then the medians of both peers and the hub's as a multiple of the relay's."""
+    title = "CPU microseconds of a referral, by part; milliseconds (median, 99th percentile); cores that others used"
+    table = Table(title=title, title_justify="left")
+    for column in ("run", "referrals/s", *PARTS, "all", "POST", "feedback", "others"):
         table.add_column(column, justify="left" if column == "run" else "right")
-    for run in runs:
-        table.add_row(*_row(run))
+    for run in sorted(runs, key=lambda one: (one.connections, one.peer)):
+        table.add_row(f"{run.peer}, C={run.connections}", *_figures(run))
     console.print(table)
-    cost = Table(title="CPU microseconds per referral", title_justify="left")
-    cost.add_column("process")
-    for run in runs:
-        cost.add_column(run.name, justify="right")
-    for process in sorted({name for run in runs for name in run.cpu}):
-        cost.add_row(process, *(f"{run.cpu.get(process, 0.0) / run.count * 1e6:,.0f}" for run in runs))
-    cost.add_row("all", *(f"{sum(run.cpu.values()) / run.count * 1e6:,.0f}" for run in runs))
-    console.print(cost)
+    for connections in sorted({run.connections for run in runs}):
+        hub, relay = ([one for one in runs if (one.connections, one.peer) == (connections, name)] for name in PEERS)
+        if hub and relay:
+            console.print(f"C={connections}: {_ratio(hub, relay)}", highlight=False)
 
 
-def _for_warm_up(args: argparse.Namespace) -> argparse.Namespace:
-    return argparse.Namespace(**{**vars(args), "count": min(300, args.count)})
+def _figures(run: Run) -> list[str]:
+    parts = [run.microseconds(part) for part in PARTS]
+    latencies = [f"{run.load[name][0]:,.0f} / {run.load[name][1]:,.0f}" for name in ("post_ms", "feedback_ms")]
+    others = f"{run.others / run.load['seconds']:.2f}"
+    return [f"{run.rate:,.1f}", *(f"{one:,.0f}" for one in (*parts, sum(parts))), *latencies, others]
 
 
-def _runs(args: argparse.Namespace, conformance: str) -> list[BenchmarkResult]:
-    label = {"subset": "conformance off", "full": "conformance on"}[conformance]
-    with (
-        tempfile.TemporaryDirectory(prefix="lightbulb-bench-") as work,
-        _system(Path(work), conformance) as (running, inbox, token),
-    ):
-        console.print(f"[dim]{label}: warming up[/dim]")
-        measure(running, inbox, token, _for_warm_up(args), "warm", "home-hub")
-        console.print(f"[dim]{label}: (i) until each referrer has received the home hub[/dim]")
-        first = measure(running, inbox, token, args, f"(i) {label}", "home-hub")
-        _start_hubs(running)
-        conversations = {line["correlation_id"] for line in first.inbox_lines if "correlation_id" in line}
-        wait_for_feedback(inbox, 0, conversations, "completed")
-        console.print(f"[dim]{label}: (ii) until each has received completed[/dim]")
-        return [first, measure(running, inbox, token, args, f"(ii) {label}", "completed")]
+def _ratio(hub: Sequence[Run], relay: Sequence[Run]) -> str:
+    """Return what the hub costs as a multiple of the relay, by the medians of their runs; without the load."""
+    costs = [[median(one.microseconds(part) for one in of) for part in PARTS[:-1]] for of in (hub, relay)]
+    rates = [median(one.rate for one in of) for of in (hub, relay)]
+    parts = ", ".join(
+        f"{part} {mine / theirs:.1f}" for part, mine, theirs in zip(PARTS, *costs, strict=False) if theirs
+    )
+    return f"a referral costs {sum(costs[0]) / sum(costs[1]):.1f} times the bare relay's ({parts}); {rates[0] / rates[1]:.2f} of its rate"
 
 
 def main() -> None:
-    """Run the benchmark. Exit with 1 if anything was lost or repeated."""
+    """Run the benchmark. Exit with 1 if anything was lost, repeated or refused."""
     reader = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    reader.add_argument("--count", type=int, default=2000, help="referrals of each run (at most 20,000)")
-    reader.add_argument("--connections", type=int, default=64, help="connections that post (at most 128)")
+    reader.add_argument("--count", type=int, default=3000, help="referrals of each run (at most 20,000)")
+    reader.add_argument("--connections", default="32,128", help="connections that post, by comma")
+    reader.add_argument("--runs", type=int, default=2, help="how often each peer is started, in turns")
+    reader.add_argument("--warm-up", type=int, default=1000, help="referrals before the runs of a peer, not measured")
+    reader.add_argument("--only", choices=PEERS, help="run one of the two")
     args = reader.parse_args()
-    args.count, args.connections = min(args.count, 20_000), min(args.connections, 128)
-    console.print(
-        f"{args.count} referrals over {args.connections} connections; {psutil.cpu_count()} cores, shared with the load"
-    )
-    with tempfile.TemporaryDirectory(prefix="lightbulb-bench-") as work:
-        machine = baseline.measure(Path(work), args.connections)
-    console.print(
-        f"This machine: an empty ASGI application answers {machine.bare_posts:,.0f} of these POSTs/s; "
-        f"fhir.resources validates one message in {machine.check:,.0f} us"
-    )
-    runs = [run for conformance in ("subset", "full") for run in _runs(args, conformance)]
+    console.print(f"{args.count} referrals a run; {machine.state()}", highlight=False)
+    runs: list[Run] = []
+    with tempfile.TemporaryDirectory(prefix="lightbulb-bench-") as work, _servers(Path(work)) as servers:
+        token = Path(work) / "token"
+        token.write_text(TOKEN)
+        for number in range(args.runs):
+            for name in PEERS if args.only is None else [args.only]:
+                with _peer(name, servers) as peer:
+                    _measure(peer, servers, args.warm_up, 32, f"{number} warm", token)
+                    for connections in map(int, args.connections.split(",")):
+                        runs.append(_measure(peer, servers, args.count, connections, f"{number} {connections}", token))
+                        console.print(f"[dim]{name}, C={connections}: {runs[-1].rate:,.1f} referrals/s[/dim]")
     _show(runs)
-    console.print(
-        "Referrals/s of each run as a share of the POSTs/s of the empty application, which depends less on the machine:"
-    )
-    for run in runs:
-        console.print(f"  {run.name:24} {run.count / run.seconds / machine.bare_posts:6.1%}", highlight=False)
-    raise SystemExit(1 if any(run.lost() or run.repeated() for run in runs) else 0)
+    console.print(f"at the end: {machine.state()}", highlight=False)
+    raise SystemExit(1 if any(run.is_faulty() for run in runs) else 0)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
 
-from bench.__main__ import cpu_seconds
+from bench.machine import cpu_seconds
 from infra.local import installation
 from infra.local.installation import Installation, Plan
 from schemas import nhs_number
@@ -40,7 +40,7 @@ ROWS_A_SECOND, MORE_MEMORY = 2_000, 64
 """Aims: rows per second of a file at the least, and growth of intake's memory over it, in MiB, at the most."""
 
 CSV, WORKBOOK = "text/csv", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-TABLES = ("message", "referral", "outbox", "upload", "upload_part")
+TABLES = ("message", "referral", "packet", "upload", "upload_part")
 console = Console(width=120)
 
 

@@ -141,6 +141,12 @@ def start(files: PeerFiles, benchmark: Benchmark, processes: Processes) -> None:
     installation.until_ready([f"http://{ports_and_secrets.HOST}:{port}" for port in ports])
 
 
+def announce(processes: Processes) -> None:
+    """Print the line by which the benchmark knows that all are ready."""
+    sys.stdout.write("READY " + " ".join(f"{name}={process.pid}" for name, process in processes.items()) + "\n")
+    sys.stdout.flush()
+
+
 def first_to_end(processes: Processes) -> str:
     """Wait until a process ends, and return which and how."""
     while True:
@@ -175,9 +181,7 @@ def main() -> None:
         asyncio.run(delete_topics(benchmark.kafka))
         installation.prepare(benchmark.database, benchmark.kafka, files.directory, replication=1)
         start(files, benchmark, processes)
-        pids = " ".join(f"{name}={process.pid}" for name, process in processes.items())
-        sys.stdout.write(f"READY {pids}\n")
-        sys.stdout.flush()
+        announce(processes)
         sys.exit(first_to_end(processes))
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from infra.operations.audit_log import Operator, record_action
 from schemas.topics import CASE_EVENT, REFERRAL_EVENT
 from services.messaging import packets
-from services.messaging.packets import Message, Stored
+from services.messaging.packets import Message, StoredMessage
 from services.runtime.database import Transaction
 
 PERSONS = 10_000
@@ -94,7 +94,7 @@ class OutboxEvent:
     locks: str
 
 
-def _event(stream: EventStream, one: Stored) -> OutboxEvent:
+def _event(stream: EventStream, one: StoredMessage) -> OutboxEvent:
     message = one.message
     locks = json.loads(message.value)["reference"] if stream.outbox == "intake" else message.person_key
     place = one.shard, one.packet, one.place
@@ -214,7 +214,7 @@ _WAITING_COPIES = "republished and (published_at is null or held.id is not null)
 
 async def _stored(
     engine: AsyncEngine, stream: EventStream, shard: int, condition: str, since: datetime
-) -> AsyncIterator[list[Stored]]:
+) -> AsyncIterator[list[StoredMessage]]:
     """Yield the messages of a stream and shard in order, those of a page of packets at a time."""
     query, last = text(stream.page(condition)), 0
     while True:
@@ -227,10 +227,10 @@ async def _stored(
         last = rows[-1].id
 
 
-def _messages(row: Row[Any], shard: int) -> Iterator[Stored]:
+def _messages(row: Row[Any], shard: int) -> Iterator[StoredMessage]:
     for place, message in enumerate(packets.decode(row.content).messages):
         published_at = None if place in row.held else row.published_at
-        yield Stored(shard, row.id, place, message, row.created_at, published_at, row.republished)
+        yield StoredMessage(shard, row.id, place, message, row.created_at, published_at, row.republished)
 
 
 async def _unread(engine: AsyncEngine, stream: EventStream, events: Sequence[OutboxEvent]) -> list[OutboxEvent]:

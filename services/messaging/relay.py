@@ -54,14 +54,18 @@ BUSY = 32
 LINGER_SECONDS = 0.02
 """After a round of at least BUSY messages, a relay that is woken waits this long for further commits: fewer and larger record batches."""
 
+START_SECONDS = 2.0
+"""How long a round waits for a new Kafka client."""
+
 TOPIC_SECONDS = 1.0
 """How long a round waits for topics without metadata, for all together."""
 
 ACK_TIMEOUT_SECONDS = 4.0
-"""How long one wave of a round waits for Kafka's acknowledgements."""
+"""How long one wave of a round waits for Kafka's acknowledgements; with START_SECONDS and TOPIC_SECONDS less than the session's idle
+limit (8 s)."""
 
 SENDING_SECONDS = 2.0
-"""How long a round starts new waves; plus ACK_TIMEOUT_SECONDS it stays below the session's idle limit (8 s)."""
+"""How long after its beginning a round starts further waves."""
 
 LAST_SECONDS = 8.0
 """How long a relay may take after a stop signal to finish its current round, and again for a last one."""
@@ -86,18 +90,16 @@ class Waiting:
     place: int
     message: Message
 
-    @property
-    def queue(self) -> Queue:
-        return self.shard, self.message.target
-
 
 @dataclass(slots=True)
 class Round:
-    """What a round read: packets, held rows by queue with their messages, and which messages may be sent now.
+    """What a round read: the messages of packets by shard and id, and of held rows by shard, topic and id.
 
-    `blocked`: queues of which more is held than was read. `more`: whether there are packets or held rows that were not read.
+    `paused`: topics of which nothing is sent. `blocked`: queues of which more is held than was read; what packets have for them waits
+    behind that. `more`: whether there are packets or held rows that were not read.
     """
 
+    paused: frozenset[str]
     packets: dict[tuple[int, int], list[Waiting]] = field(default_factory=dict)
     held: dict[tuple[int, str, int], list[Waiting]] = field(default_factory=dict)
     blocked: set[Queue] = field(default_factory=set)
@@ -105,8 +107,11 @@ class Round:
 
     def messages(self) -> list[Waiting]:
         """Return what is sent: of each queue in order, what is held first."""
-        behind = (one for messages in self.packets.values() for one in messages if one.queue not in self.blocked)
-        return [*(one for messages in self.held.values() for one in messages), *behind]
+        held = (one for messages in self.held.values() for one in messages)
+        return [*held, *(one for messages in self.packets.values() for one in messages if self._may_be_sent(one))]
+
+    def _may_be_sent(self, one: Waiting) -> bool:
+        return one.message.target not in self.paused and (one.shard, one.message.target) not in self.blocked
 
 
 # ---- read ------------------------------------------------------------------------------------------------------------
@@ -127,27 +132,27 @@ async def lock_shards(tx: Transaction, schema: str) -> list[int]:
     return list(result.scalars())
 
 
-async def read(tx: Transaction, schema: str, shards: Sequence[int], paused: Sequence[str]) -> Round:
+async def read(tx: Transaction, schema: str, shards: Sequence[int], paused: Iterable[str]) -> Round:
     """Return the next packets of these shards, and what is held of topics that are not paused."""
-    found = Round()
+    backlog = Round(frozenset(paused))
     limits = {"shards": list(shards), "round": ROUND, "bytes": ROUND_BYTES}
-    held = await tx.execute(_select_held(schema), limits | {"paused": list(paused)})
+    held = await tx.execute(_select_held(schema), limits | {"paused": sorted(backlog.paused)})
     for shard, target, packet, places, content in held:
-        messages = None if (shard, target) in found.blocked else _messages(shard, packet, content)
+        messages = None if (shard, target) in backlog.blocked else _messages(shard, packet, content)
         if messages is None:
-            found.blocked.add((shard, target))
-            found.more |= target not in paused
+            backlog.blocked.add((shard, target))
+            backlog.more |= target not in backlog.paused
         else:
-            found.held[shard, target, packet] = [messages[place] for place in places]
+            backlog.held[shard, target, packet] = [messages[place] for place in places]
     stopped = set()
     for shard, packet, content in await tx.execute(_select_packets(schema), limits):
         messages = None if shard in stopped else _messages(shard, packet, content)
         if messages is None:
             stopped.add(shard)
-            found.more = True
+            backlog.more = True
         else:
-            found.packets[shard, packet] = messages
-    return found
+            backlog.packets[shard, packet] = messages
+    return backlog
 
 
 def _messages(shard: int, packet: int, content: bytes | None) -> list[Waiting] | None:
@@ -182,21 +187,21 @@ def _select_held(schema: str) -> TextClause:
     It finds each queue by one index search, so that a long queue costs the others nothing.
     """
     return text(f"""
-        with recursive {held_queues(schema)}, taken as materialized (
+        with recursive {held_queues(schema)}, chosen as materialized (
             select shard, target from queue where shard = any(cast(:shards as smallint[]))
         )
-        select taken.shard, taken.target, waiting.id, waiting.places, waiting.content
-        from taken left join lateral (
-            select id, places, {_within_limits("(select count(*) from taken)")} as content from (
+        select chosen.shard, chosen.target, waiting.id, waiting.places, waiting.content
+        from chosen left join lateral (
+            select id, places, {_within_limits("(select count(*) from chosen)")} as content from (
                 select id, places, content, {_MEASURED} from (
                     select held.id, held.places, packet.content from (
                         select id, places from {schema}.packet_held
-                        where shard = taken.shard and target = taken.target order by id limit :round + 1
-                    ) as held join {schema}.packet on packet.shard = taken.shard and packet.id = held.id
+                        where shard = chosen.shard and target = chosen.target order by id limit :round + 1
+                    ) as held join {schema}.packet on packet.shard = chosen.shard and packet.id = held.id
                 ) as next
             ) as measured
-        ) as waiting on taken.target <> all(cast(:paused as text[]))
-        order by taken.shard, taken.target, waiting.id""")  # noqa: S608 - schema names are constants
+        ) as waiting on chosen.target <> all(cast(:paused as text[]))
+        order by chosen.shard, chosen.target, waiting.id""")  # noqa: S608 - schema names are constants
 
 
 _MEASURED = """row_number() over (order by id) as number,
@@ -221,7 +226,7 @@ class Relay:
         self._producer: AIOKafkaProducer | None = None
         self._woken = asyncio.Event()
         self._owed = False
-        self._busy = False
+        self._busy = self._refused = False
         self._paused: dict[str, float] = {}
         self._failures: Counter[str] = Counter()
         self._progress = Progress()
@@ -288,11 +293,13 @@ class Relay:
         began = time.monotonic()
         async with self._engine.begin() as tx:
             shards = await lock_shards(tx, self._schema)
-            found = await read(tx, self._schema, shards, self._paused_targets())
-            messages = found.messages()
+            backlog = await read(tx, self._schema, shards, self._paused_targets())
+            messages = backlog.messages()
             published = await self._publish(messages) if messages else set()
-            if found.packets or published:
-                await self._mark(tx, found, published)
+            if backlog.packets or published:
+                await mark(tx, self._schema, backlog, published)
+        if self._refused:
+            await self._replace_producer()
         if published or not messages:
             self._progress.record()
         self._busy = len(messages) >= BUSY
@@ -300,7 +307,7 @@ class Relay:
             metrics.PUBLISHED.inc(len(published))
             metrics.ROUND_ROWS.observe(len(messages))
             metrics.ROUND_SECONDS.observe(time.monotonic() - began)
-        return found.more and bool(found.packets or published), len(shards) == SHARDS
+        return backlog.more and bool(backlog.packets or published), len(shards) == SHARDS
 
     def _paused_targets(self) -> list[str]:
         now = asyncio.get_running_loop().time()
@@ -308,48 +315,57 @@ class Relay:
 
     async def _publish(self, messages: Sequence[Waiting]) -> set[Waiting]:
         """Send in waves and return the acknowledged messages. What is left when the time is over is put back."""
-        producer = await self._started_producer()
         clock = asyncio.get_running_loop().time
         end = clock() + SENDING_SECONDS
-        lanes, failed = await self._lanes(producer, messages)
+        producer = await self._started_producer()
+        unsent = await self._by_partition(producer, messages)
         published: set[Waiting] = set()
-        while lanes and clock() <= end:
-            batches = [RecordBatch(producer, partition, lane) for partition, lane in lanes.items()]
+        while unsent and (clock() <= end or not published):
+            batches = [RecordBatch(producer, partition, rest) for partition, rest in unsent.items()]
+            failed: dict[str, BaseException] = {}
             for batch, result in zip(batches, await self._acknowledged(producer, batches), strict=True):
                 if isinstance(result, BaseException):
-                    failed = True
-                    self._pause(batch.partition[0], result)
+                    failed[batch.topic] = result
+                    unsent[batch.topic, batch.partition].clear()
                 else:
                     published.update(batch.messages)
-                    self._failures.pop(batch.partition[0], None)
-                if isinstance(result, BaseException) or not lanes[batch.partition]:
-                    del lanes[batch.partition]
-        if failed:
-            await self._replace_producer()
+            self._learn({batch.topic for batch in batches}, failed)
+            unsent = {partition: rest for partition, rest in unsent.items() if rest}
         return published
 
-    async def _lanes(
-        self, producer: AIOKafkaProducer, messages: Sequence[Waiting]
-    ) -> tuple[dict[Partition, deque[Waiting]], bool]:
-        """Return the messages of each partition in order, and whether topics have no metadata; these pause."""
-        partitions = await self._partitions(producer, sorted({one.message.target for one in messages}))
-        lanes: defaultdict[Partition, deque[Waiting]] = defaultdict(deque)
-        for one in messages:
-            if numbers := partitions[one.message.target]:
-                lanes[one.message.target, numbers[_hash(one.message.person_key) % len(numbers)]].append(one)
-        return dict(lanes), not all(partitions.values())
+    def _learn(self, sent: Iterable[str], failed: Mapping[str, BaseException]) -> None:
+        """Pause the topics that failed in a wave; forget the failures of the others that were sent."""
+        for target in sent:
+            if target in failed:
+                self._pause(target, failed[target])
+            else:
+                self._failures.pop(target, None)
 
-    async def _partitions(self, producer: AIOKafkaProducer, targets: Sequence[str]) -> dict[str, list[int]]:
-        """Return the partitions of each topic; none if it has no metadata after TOPIC_SECONDS."""
+    async def _by_partition(
+        self, producer: AIOKafkaProducer, messages: Sequence[Waiting]
+    ) -> dict[Partition, deque[Waiting]]:
+        """Return the messages of each partition in order, without those of topics that have no metadata."""
+        partitions = await self._partitions(producer, sorted({one.message.target for one in messages}))
+        unsent: defaultdict[Partition, deque[Waiting]] = defaultdict(deque)
+        for one in messages:
+            numbers = partitions[one.message.target]
+            if isinstance(numbers, BaseException):
+                _trace_failed(one.message, numbers)
+            else:
+                unsent[one.message.target, numbers[_hash(one.message.person_key) % len(numbers)]].append(one)
+        return unsent
+
+    async def _partitions(
+        self, producer: AIOKafkaProducer, targets: Sequence[str]
+    ) -> dict[str, list[int] | BaseException]:
+        """Return the partitions of each topic, or the error of one that has no metadata after TOPIC_SECONDS: it pauses."""
         asked = [asyncio.ensure_future(producer.partitions_for(target)) for target in targets]
-        results = await _results(asked, TOPIC_SECONDS)
-        for target, result in zip(targets, results, strict=True):
+        partitions: dict[str, list[int] | BaseException] = {}
+        for target, result in zip(targets, await _results(asked, TOPIC_SECONDS), strict=True):
+            partitions[target] = result if isinstance(result, BaseException) else sorted(result)
             if isinstance(result, BaseException):
                 self._pause(target, result)
-        return {
-            target: [] if isinstance(found, BaseException) else sorted(found)
-            for target, found in zip(targets, results, strict=True)
-        }
+        return partitions
 
     async def _acknowledged(self, producer: AIOKafkaProducer, batches: "Sequence[RecordBatch]") -> list[Any]:
         """Send these batches together and wait for Kafka. Return the metadata or the error of each."""
@@ -360,10 +376,10 @@ class Relay:
         return results
 
     async def _send(self, producer: AIOKafkaProducer, batch: "RecordBatch") -> Any:
-        topic, partition = batch.partition
-        return await (await producer.send_batch(batch.builder, topic, partition=partition))
+        return await (await producer.send_batch(batch.builder, batch.topic, partition=batch.partition))
 
     def _pause(self, target: str, error: BaseException) -> None:
+        self._refused = True
         self._failures[target] += 1
         seconds = min(0.1 * 2.0 ** min(self._failures[target], 10), 5.0)
         self._paused[target] = asyncio.get_running_loop().time() + seconds
@@ -371,22 +387,6 @@ class Relay:
         if isinstance(error, BrokerResponseError) and not isinstance(error, RequestTimedOutError):
             self._progress.record()  # Kafka rejected it: a restart would not help, so it does not count as a stall
         log.warning("publish_rejected", topic=target, reason=database.reason_class(error), seconds=seconds)
-
-    async def _mark(self, tx: Transaction, found: Round, published: set[Waiting]) -> None:
-        """Mark all packets that were read, and hold what of them was not acknowledged."""
-        held: dict[tuple[int, str, int], list[int]] = {}
-        for key, messages in found.held.items():
-            if any(one in published for one in messages):
-                held[key] = [one.place for one in messages if one not in published]
-        for (shard, packet), messages in found.packets.items():
-            for one in messages:
-                if one not in published:
-                    held.setdefault((shard, one.message.target, packet), []).append(one.place)
-        if found.packets:
-            ids = {"shards": [shard for shard, _ in found.packets], "ids": [packet for _, packet in found.packets]}
-            await tx.execute(_mark_packets(self._schema), ids)
-        if held:
-            await _hold(tx, self._schema, held)
 
     async def _started_producer(self) -> AIOKafkaProducer:
         if self._producer is None:
@@ -396,13 +396,18 @@ class Relay:
                 enable_idempotence=self._idempotent,
                 max_batch_size=BATCH_BYTES,
             )
-            await producer.start()
+            try:
+                async with asyncio.timeout(START_SECONDS):
+                    await producer.start()
+            except BaseException:
+                await producer.stop()  # closes what it had opened
+                raise
             self._producer = producer
         return self._producer
 
     async def _replace_producer(self) -> None:
         """Stop the producer and drop it: after an error an idempotent one may reject a partition indefinitely."""
-        producer, self._producer = self._producer, None
+        producer, self._producer, self._refused = self._producer, None, False
         if producer is None:
             return
         metrics.PRODUCERS_REPLACED.inc()
@@ -449,15 +454,15 @@ async def _results(tasks: Sequence["asyncio.Future[Any]"], seconds: float) -> li
 
 
 class RecordBatch:
-    """The next messages of a partition's lane, as many as fit into one record batch; they are taken out of the lane."""
+    """The next messages of a partition, as many as fit into one record batch; they are removed from `unsent`."""
 
-    def __init__(self, producer: AIOKafkaProducer, partition: Partition, lane: deque[Waiting]) -> None:
-        self.partition = partition
+    def __init__(self, producer: AIOKafkaProducer, partition: Partition, unsent: deque[Waiting]) -> None:
+        self.topic, self.partition = partition
         self.builder = producer.create_batch()
         self.messages: list[Waiting] = []
         self._spans: list[Span] = []
-        while lane and self._append(lane[0].message):
-            self.messages.append(lane.popleft())
+        while unsent and self._append(unsent[0].message):
+            self.messages.append(unsent.popleft())
         self.builder.close()
 
     def _append(self, message: Message) -> bool:
@@ -493,6 +498,12 @@ def _publishing(message: Message) -> tuple[Span, list[tuple[str, bytes]]]:
     return span, list((headers | ({tracing.HEADER: context.encode()} if context else {})).items())
 
 
+def _trace_failed(message: Message, error: BaseException) -> None:
+    if tracing.is_on():
+        span, _ = _publishing(message)
+        tracing.end(span, type(error))
+
+
 @lru_cache(maxsize=10_000)
 def _hash(person_key: str) -> int:
     """Return the hash of the key from which Kafka's partitioner takes the partition."""
@@ -502,6 +513,23 @@ def _hash(person_key: str) -> int:
 # ---- mark ------------------------------------------------------------------------------------------------------------
 
 
+async def mark(tx: Transaction, schema: str, backlog: Round, published: set[Waiting]) -> None:
+    """Mark all packets that were read, and hold what of them was not acknowledged."""
+    held: dict[tuple[int, str, int], list[int]] = {}
+    for key, messages in backlog.held.items():
+        if any(one in published for one in messages):
+            held[key] = [one.place for one in messages if one not in published]
+    for (shard, packet), messages in backlog.packets.items():
+        for one in messages:
+            if one not in published:
+                held.setdefault((shard, one.message.target, packet), []).append(one.place)
+    if backlog.packets:
+        ids = {"shards": [shard for shard, _ in backlog.packets], "ids": [packet for _, packet in backlog.packets]}
+        await tx.execute(_mark_packets(schema), ids)
+    if held:
+        await hold(tx, schema, held)
+
+
 def _mark_packets(schema: str) -> TextClause:
     return text(f"""
         update {schema}.packet set published_at = clock_timestamp()
@@ -509,7 +537,7 @@ def _mark_packets(schema: str) -> TextClause:
         where packet.shard = sent.shard and packet.id = sent.id""")  # noqa: S608 - schema names are constants
 
 
-async def _hold(tx: Transaction, schema: str, held: Mapping[tuple[int, str, int], list[int]]) -> None:
+async def hold(tx: Transaction, schema: str, held: Mapping[tuple[int, str, int], list[int]]) -> None:
     """Store the places that wait, by shard, topic and packet; delete the rows of which none waits."""
     for statement, rows in (
         (_insert_held(schema), [(key, places) for key, places in held.items() if places]),

@@ -43,7 +43,7 @@ from schemas.events import (
     ReferralReceived,
     ReferralUpdated,
 )
-from schemas.model import CaseId, OnsCode, PersonKey
+from schemas.model import CaseId, OnsCode, PersonKey, Reference
 from schemas.referral import Referral
 from schemas.text import is_storable_json
 from schemas.topics import CASE_EVENT, REFERRAL_EVENT, commanding_hub, hub_case
@@ -60,7 +60,7 @@ from services.router.decide.aggregate import PersonAggregate
 from services.router.decide.assignment import postcode_of
 from services.router.decide.lifecycle import CaseDecision, DecisionContext, EmittedEvent, EmittedRejection
 from services.router.decide.model import NotLoaded
-from services.router.store import SCHEMA, Changed, Input, InputIdentity, Locked
+from services.router.store import SCHEMA, Changed, HistoryEntry, Input, InputIdentity, Locked
 from services.runtime import database
 from services.runtime.database import Transaction
 from services.runtime.tracing import RecordSpans
@@ -294,7 +294,7 @@ class _Batch:
     letters: dict[KafkaRecord, DeadLetter] = field(default_factory=dict)
     applied: list[Input] = field(default_factory=list)
     messages: list[OutboxMessage] = field(default_factory=list)
-    history: list[tuple[Event, Sequence[str], Sequence[str]]] = field(default_factory=list)
+    history: list[HistoryEntry] = field(default_factory=list)
 
     async def run(self, records: Sequence[KafkaRecord], share: DeadLetterShare) -> int:
         """Apply these records, in order, until DECISION_SECONDS have passed; return how many were applied.
@@ -445,8 +445,9 @@ class _Batch:
 
     def _publish_event(self, one: Input, emitted: EmittedEvent, index: int, sequence: int, context: str | None) -> None:
         event = self._event(one, emitted.correlation_id, index, CASE_EVENT, emitted.data, sequence)
+        hubs = [hub for hub, _ in emitted.hubs]
+        self.history.append(HistoryEntry(event, _references(emitted.data), hubs, len(self.messages)))
         self.messages.append(OutboxMessage(CASE_EVENT, event, context))
-        self.history.append((event, _references(emitted.data), [hub for hub, _ in emitted.hubs]))
         for hub, data in emitted.hubs:
             target, conversation = hub_case(hub), emitted.conversations.get(hub, emitted.correlation_id)
             for_hub = self._event(one, conversation, index, target, data, sequence)
@@ -492,10 +493,11 @@ class _Batch:
         for key, state in self.states.items():
             changed.add(self.stored[key], state)
         await store.save_keys(self.tx, locked, self.states)
-        await store.record_inputs(self.tx, self.applied, self.now, self.directory.version)
+        contents = [store.content_of(one) for one in self.applied]
+        added = await outbox.add(self.tx, SCHEMA, self.messages, contents)
+        await store.record_inputs(self.tx, self.applied, added.contents, self.now, self.directory.version)
         await store.write(self.tx, changed, self.now, self.directory.triage.id)
-        await store.append_history(self.tx, self.history)
-        await outbox.add(self.tx, SCHEMA, self.messages)
+        await store.append_history(self.tx, self.history, added.messages)
 
 
 def _message_group(one: Input | Unreadable) -> MessageGroup:
@@ -523,7 +525,7 @@ def _decision(state: PersonAggregate, one: Input, context: DecisionContext) -> C
     return lifecycle.decide(state, data, commanding_hub(one.record.topic), one.event.id, context, one.unknown_fields)
 
 
-def _references(data: CaseEvent) -> list[str]:
+def _references(data: CaseEvent) -> list[Reference]:
     """Return the references of the referrals that an event is about."""
     concerned = [context.reference for context in data.referral_contexts]
     named = [getattr(data, field) for field in _reference_fields(type(data))]

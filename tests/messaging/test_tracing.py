@@ -1,7 +1,6 @@
 """Traces show the path of a referral without personal data; a failure to export them affects no referral."""
 
 import asyncio
-import json
 import re
 import socket
 import subprocess
@@ -27,10 +26,9 @@ from opentelemetry.trace import (
     TraceState,
     set_span_in_context,
 )
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import outbox
+from services.messaging import outbox, packets
 from services.messaging.cloudevents import KafkaRecord
 from services.messaging.outbox import OutboxMessage
 from services.messaging.relay import Relay
@@ -297,8 +295,10 @@ async def test_a_consumer_continues_the_trace_of_the_publish_span_and_old_rows_b
     assert second["traceparent"].split("-")[1:3] == [*traced.ids(other)]
     assert traced.told(one)["event_type"] == "uk.lightbulb.referral.cancelled.v1"
     async with engine.connect() as connection:
-        kept = await connection.scalar(text("select headers from tried.outbox where person_key = 'one'"))
-    assert json.loads(str(kept))["traceparent"] == SENT, "what is kept is the cause, however often it is published"
+        [kept] = [one for one in await packets.published(connection, "tried") if one.message.person_key == "one"]
+    assert dict(kept.message.headers)["traceparent"] == SENT.encode(), (
+        "what is kept is the cause, however often it is published"
+    )
 
 
 async def test_the_span_of_a_refused_record_has_the_type_of_the_error(

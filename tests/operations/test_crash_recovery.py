@@ -13,7 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from infra.operations import corrections, queries, republish
 from infra.operations.queries import Filters
 from schemas.model import Reference
+from schemas.topics import CASE_EVENT
 from services.messaging import packets
+from services.messaging.packets import Place
 from services.runtime.settings import CHECKOUT
 from tests.builders.events import a_record, broken, cancelled, received, updated
 from tests.builders.referrals import GP, a_form, a_referral, keys
@@ -105,7 +107,7 @@ async def assert_done_once(engine: AsyncEngine) -> None:
         assert await events(engine, key) == ["opened", "updated", "cancelled"]
     assert await rows(engine, "select distinct last_sequence from router.person_key") == [(3,)]
     async with engine.connect() as tx:
-        assert len(await packets.published(tx, "router", "case.event")) == 6
+        assert len(await packets.published(tx, "router", CASE_EVENT)) == 6
 
 
 @pytest.mark.parametrize(
@@ -145,7 +147,10 @@ await acting.act(engine, await acting.plan_resubmit(engine, [row]), by)
 
     assert await events(engine) == ["opened", "updated"]
     assert await rows(engine, "select distinct resolution from router.dead_letter") == [("applied",)]
-    assert await rows(engine, "select value from router.input where id = 'first'") == [(good.value,)]
+    [(key, *place)] = await rows(engine, "select person_key, packet, place from router.input where id = 'first'")
+    async with engine.connect() as tx:
+        [(_, value)] = (await packets.contents(tx, "router", [(key, Place(*place))])).values()
+    assert value == good.value
 
 
 async def test_a_killed_republish_is_recorded_and_can_be_repeated(engine: AsyncEngine, killed: Killed) -> None:
@@ -167,5 +172,6 @@ await republish.run(engine, "hub.blaby.case", datetime(2026, 1, 1, tzinfo=UTC), 
 
 
 async def copies(engine: AsyncEngine) -> list[str]:
+    """Return the person keys of the events that were published again, in order."""
     async with engine.connect() as tx:
         return [one.message.person_key for one in await packets.published(tx, "router") if one.republished]

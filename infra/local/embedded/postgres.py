@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT
@@ -60,14 +61,20 @@ class Postgres:
         self.folder_lock.release()
 
 
-def start(data: Path, *, fsync: bool = True, report: Report = lambda _: None) -> Postgres:
-    """Start the server on `<data>/postgres`, created if it is new. `fsync=False` only for disposable data."""
+def start(
+    data: Path, *, fsync: bool = True, settings: Mapping[str, str] | None = None, report: Report = lambda _: None
+) -> Postgres:
+    """Start the server on `<data>/postgres`, created if it is new. `fsync=False` only for disposable data.
+
+    `settings`: further settings of PostgreSQL, which replace those above.
+    """
     folder = data.resolve() / "postgres"
     folder_lock = FolderLock(folder)
     try:
         password = ports_and_secrets.secret(folder / "password")
         _make_cluster(folder, password)
-        server = _start_server(folder, SETTINGS | ({} if fsync else FASTER_AND_FORGETFUL), report)
+        chosen = SETTINGS | ({} if fsync else FASTER_AND_FORGETFUL) | dict(settings or {})
+        server = _start_server(folder, chosen, report)
     except BaseException:
         folder_lock.release()
         raise
