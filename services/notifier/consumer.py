@@ -88,7 +88,7 @@ class CaseEventConsumer:
             closed = {r for key, r in zip(keys, records, strict=True) if status.is_closed(key, r)}
             await _skip(tx, [one for record, one in read if record in closed], new)
             unsettled = [(record, one) for record, one in read if record not in closed]
-            letters = await self._compose(tx, reservation, unsettled, new, status.message_groups, spans)
+            letters = await self._apply_new(tx, reservation, unsettled, new, status.message_groups, spans)
             self._share.check(records, letters.values())
             await dead_letters.add(tx, store.SCHEMA, list(letters.values()))
         self._share.count_checked()
@@ -102,7 +102,7 @@ class CaseEventConsumer:
             locked_rows = {row.record: row for row in await resubmit.take(tx, store.SCHEMA, rows)}
             read = [(record, _read(record)) for record in locked_rows]
             new = await store.record_inputs(tx, _events(one for _, one in read))
-            letters = await self._compose(tx, reservation, read, new, set(), spans)
+            letters = await self._apply_new(tx, reservation, read, new, set(), spans)
             for record, letter in letters.items():
                 await resubmit.reject_resubmitted(tx, store.SCHEMA, locked_rows[record], letter)
             done = [row for record, row in locked_rows.items() if record not in letters]
@@ -115,7 +115,7 @@ class CaseEventConsumer:
             async with database.transaction(self._engine, store.SCHEMA) as tx:
                 yield tx, reservation
 
-    async def _compose(
+    async def _apply_new(
         self,
         tx: Transaction,
         reservation: Reservation,
@@ -125,6 +125,18 @@ class CaseEventConsumer:
         spans: RecordSpans,
     ) -> dict[KafkaRecord, DeadLetter]:
         """Compose and store feedback; return the dead letters, and add their groups to `waiting`."""
+        composed, letters = self._compose(read, new, waiting, spans)
+        reservation.hold(await store.add(tx, composed, datetime.now(UTC), reservation))
+        await _skip(tx, [one for record, one in read if record in letters])
+        return letters
+
+    def _compose(
+        self,
+        read: Sequence[tuple[KafkaRecord, Event | str]],
+        new: set[str],
+        waiting: set[MessageGroup],
+        spans: RecordSpans,
+    ) -> tuple[list[RenderedFeedback], dict[KafkaRecord, DeadLetter]]:
         composed: list[RenderedFeedback] = []
         letters: dict[KafkaRecord, DeadLetter] = {}
         for record, event in read:
@@ -143,9 +155,7 @@ class CaseEventConsumer:
             if record in letters:
                 spans.set_attributes(record, outcome="waiting" if letters[record].waiting else "dead-lettered")
                 waiting.update((letters[record].person_key, group) for group in letters[record].message_groups)
-        reservation.hold(await store.add(tx, composed, datetime.now(UTC), reservation))
-        await _skip(tx, [one for record, one in read if record in letters])
-        return letters
+        return composed, letters
 
     def _composed(
         self, event: Event, waiting: set[MessageGroup]

@@ -1,7 +1,7 @@
 """Delivery of composed feedback: make attempts concurrently, and store outcomes in batches.
 
-New feedback is leased by the transaction that stores it, as far as this process has room, and its first attempt starts from memory
-when that has committed (`Deliverer.reserving`). What is due then is leased here: retries, what had no room, and what another process left.
+New feedback is leased by the transaction that stores it, as far as this process has capacity, and its first attempt starts from memory
+when that has committed (`Deliverer.reserving`). What is due then is leased here: retries, what did not fit, and what another process left.
 What could not be delivered for a long time fails finally.
 """
 
@@ -21,7 +21,7 @@ from services.notifier.channels import Channel, Delivered, Failed, Outcome, Retr
 from services.notifier.circuits import Turn
 from services.notifier.compose import FeedbackTexts, restate
 from services.notifier.leases import Acquired, Attempt, Lease
-from services.notifier.store import SCHEMA, Stored
+from services.notifier.store import SCHEMA, StoredBatch
 from services.runtime import database, metrics, tracing
 from services.runtime.backlog import BacklogSnapshot
 from services.runtime.logs import log
@@ -51,22 +51,22 @@ LINGER_SECONDS = 0.02
 class Reservation:
     """The attempts that a process reserves for what one transaction stores, and those that start after it (store.Capacity)."""
 
-    def __init__(self, take: Callable[[str], bool], seconds: float) -> None:
+    def __init__(self, reserve: Callable[[str], bool], seconds: float) -> None:
         self.lease = uuid4()
         self.seconds = seconds
-        self.taken: list[str] = []
+        self.recipients: list[str] = []
         self.leases: list[Lease] = []
         self.waits = False
-        self._take = take
+        self._reserve = reserve
 
-    def take(self, recipient: str) -> bool:
-        """Reserve one attempt. Return False if there is no room, in this process or for this recipient."""
-        if not self._take(recipient):
+    def reserve(self, recipient: str) -> bool:
+        """Reserve one attempt. Return False if this process, or this recipient, has no capacity left."""
+        if not self._reserve(recipient):
             return False
-        self.taken.append(recipient)
+        self.recipients.append(recipient)
         return True
 
-    def hold(self, stored: Stored) -> None:
+    def hold(self, stored: StoredBatch) -> None:
         """Keep what was stored with this lease, to be attempted after the commit."""
         self.leases += [leases.of_new(one, self.lease) for one in stored.leased]
         self.waits = self.waits or stored.waits
@@ -74,7 +74,7 @@ class Reservation:
 
 @contextlib.contextmanager
 def nothing_reserved() -> Iterator[Reservation]:
-    """Yield a reservation without room: all feedback waits to be leased."""
+    """Yield a reservation without capacity: all feedback waits to be leased."""
     yield Reservation(lambda recipient: False, 0.0)
 
 
@@ -152,27 +152,27 @@ class Deliverer:
 
     @contextlib.contextmanager
     def reserving(self) -> Iterator[Reservation]:
-        """Yield room for attempts to a transaction that stores feedback. What it leased starts after its commit, else nothing does."""
-        reservation = Reservation(self._take, self._lease_seconds)
+        """Reserve attempts for a transaction that stores feedback. They start after its commit; if it fails, none does."""
+        reservation = Reservation(self._reserve, self._lease_seconds)
         try:
             yield reservation
         finally:
-            self._reserved -= len(reservation.taken)
-            self._by_recipient.subtract(reservation.taken)
+            self._reserved -= len(reservation.recipients)
+            self._by_recipient.subtract(reservation.recipients)
         if self._is_running:  # else the leases expire, and another process attempts them
             for one in reservation.leases:
                 self._start(one)
         if reservation.waits:
             self.wake()
 
-    def _take(self, recipient: str) -> bool:
-        if not self._is_running or self._room() <= 0 or self._by_recipient[recipient] >= EACH:
+    def _reserve(self, recipient: str) -> bool:
+        if not self._is_running or self._capacity() <= 0 or self._by_recipient[recipient] >= EACH:
             return False
         self._reserved += 1
         self._by_recipient[recipient] += 1
         return True
 
-    def _room(self) -> int:
+    def _capacity(self) -> int:
         """Return how many more attempts this process may begin."""
         return AT_ONCE - len(self._in_flight) - len(self._results) - self._reserved
 
@@ -183,10 +183,12 @@ class Deliverer:
         while True:
             self._woken.clear()
             await self._wait_for_more()
-            self._may_be_due = self._room() <= 0 or bool(self._busy())
+            self._may_be_due = self._capacity() <= 0 or bool(self._busy())
             try:
                 acquired = (
-                    await self._acquire_leases(min(self._room(), EACH)) if self._room() > 0 else Acquired([], False)
+                    await self._acquire_leases(min(self._capacity(), EACH))
+                    if self._capacity() > 0
+                    else Acquired([], False)
                 )
                 pause = 0.1
                 if not acquired.leases and not self._in_flight and not self._results:
@@ -230,7 +232,7 @@ class Deliverer:
         return replace(acquired, leases=prepared)
 
     def _busy(self) -> list[str]:
-        """Return the recipients that use all of their room."""
+        """Return the recipients that use all of their capacity."""
         return [recipient for recipient, count in self._by_recipient.items() if count >= EACH]
 
     async def _rewritten(self, tx: database.Transaction, lease: Lease) -> Lease:

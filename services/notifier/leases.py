@@ -54,10 +54,10 @@ async def acquire(tx: Transaction, *, limit: int, seconds: float, lease: UUID, b
     """
     result = await tx.execute(_ACQUIRE, {"limit": limit, "seconds": seconds, "lease": lease, "busy": list(busy)})
     rows = result.all()
-    found = await store.contents(tx, rows)
+    contents = await store.contents(tx, rows)
     of = Counter((row.channel, row.recipient) for row in rows if not row.is_trial)
     more = any(of[row.channel, row.recipient] >= row.share for row in rows if not row.is_trial)
-    return Acquired([_lease_of(*one, lease) for one in zip(rows, found, strict=True)], more)
+    return Acquired([_lease_of(*one, lease) for one in zip(rows, contents, strict=True)], more)
 
 
 WAITING = """carrier (channel) as materialized (
@@ -193,8 +193,9 @@ async def since_accepted(tx: Transaction, lease: Lease) -> tuple[Feedback, list[
         {**_key(lease), "id": lease.request.feedback_id},
     )
     rows = result.all()
-    found = {str(row.feedback_id): one.feedback for row, one in zip(rows, await store.contents(tx, rows), strict=True)}
-    return found.pop(lease.request.feedback_id), list(found.values())
+    contents = await store.contents(tx, rows)
+    by_id = {str(row.feedback_id): content.feedback for row, content in zip(rows, contents, strict=True)}
+    return by_id.pop(lease.request.feedback_id), list(by_id.values())
 
 
 async def rewrite(tx: Transaction, lease: Lease, feedback: Feedback, rendered: Rendered) -> None:
@@ -259,7 +260,7 @@ async def mark(tx: Transaction, attempts: Sequence[Attempt]) -> Marked:
     An attempt is dropped if its lease has passed to another process, which stores its own attempt.
     """
     ordered = sorted(attempts, key=lambda attempt: attempt.lease.conversation)  # the order in which rows are locked
-    rows = (await tx.execute(_MOVE, _moves(ordered))).all()
+    rows = (await tx.execute(_MOVE, _move_columns(ordered))).all()
     moved = [(ordered[row.place - 1], row.first_attempt_at) for row in rows]
     finished = [(attempt, at) for attempt, at in moved if not isinstance(attempt.outcome, Retry)]
     added = await outbox.add(tx, SCHEMA, [_result_event(attempt) for attempt, _ in finished])
@@ -283,7 +284,7 @@ def _sighting(attempt: Attempt) -> Sighting | None:
             return Sighting(endpoint, of.reference, lease.is_trial)
 
 
-def _moves(attempts: Sequence[Attempt]) -> dict[str, list[Any]]:
+def _move_columns(attempts: Sequence[Attempt]) -> dict[str, list[Any]]:
     conversations = [attempt.lease.conversation for attempt in attempts]
     return {
         "keys": [conversation.person_key for conversation in conversations],
@@ -445,8 +446,8 @@ async def give_up(tx: Transaction, *, seconds: float, limit: int) -> list[GivenU
     Only what waits for its next attempt, or for its endpoint's, fails: if no process was running, attempts are made first.
     """
     rows = (await tx.execute(_GIVE_UP, {"seconds": seconds, "limit": limit})).all()
-    found, at = await store.contents(tx, rows), datetime.now(UTC)
-    given_up = [_given_up(*one) for one in zip(rows, found, strict=True)]
+    contents, at = await store.contents(tx, rows), datetime.now(UTC)
+    given_up = [_given_up(*one) for one in zip(rows, contents, strict=True)]
     added = await outbox.add(tx, SCHEMA, [feedback_events.failed(one.identity, at, one.reason) for one in given_up])
     packets = [place.packet for place in added.messages]
     await _finish(tx, [_abandoned(row, packet, at) for row, packet in zip(rows, packets, strict=True)])

@@ -69,8 +69,8 @@ class Capacity(Protocol):
     lease: UUID
     seconds: float
 
-    def take(self, recipient: str) -> bool:
-        """Reserve one attempt. Return False if there is no room, in this process or for this recipient."""
+    def reserve(self, recipient: str) -> bool:
+        """Reserve one attempt. Return False if this process, or this recipient, has no capacity left."""
         ...
 
 
@@ -81,34 +81,34 @@ class Leased(NamedTuple):
     ordinal: int
 
 
-class Stored(NamedTuple):
+class StoredBatch(NamedTuple):
     """What was leased to this process for its first attempt, and whether other feedback waits to be leased."""
 
     leased: Sequence[Leased]
     waits: bool
 
 
-async def add(tx: Transaction, composed: Sequence[RenderedFeedback], at: datetime, capacity: Capacity) -> Stored:
+async def add(tx: Transaction, composed: Sequence[RenderedFeedback], at: datetime, capacity: Capacity) -> StoredBatch:
     """Store rendered feedback in its order.
 
-    A feedback is leased if it can be attempted now: there is room for it, nothing of its conversation waits or failed before it, and
+    A feedback is leased if it can be attempted now: there is capacity for it, nothing of its conversation waits or failed before it, and
     its endpoint does not fail. Its row is what `leases.acquire` would make of it. Feedback in the mailbox can be fetched at once, so
     its `feedback.sent` is added to the outbox. What was sent or failed before the database was restored is not sent.
     """
-    new, known = await _drop_existing(tx, composed)
+    new, finished = await _drop_existing(tx, composed)
     if not new:
-        return Stored((), waits=False)
-    numbered, leased = await _reserve(tx, new, known, capacity)
+        return StoredBatch((), waits=False)
+    numbered, leased = await _reserve(tx, new, finished, capacity)
     mailboxed = [one for one in new if one.feedback.recipient.channel == "mailbox"]
     sent = [feedback_events.sent(feedback_events.of_composed(one), at) for one in mailboxed]
     added = await outbox.add(tx, SCHEMA, sent, [content_of(*one) for one in new])
     events = {one.feedback.id: place.packet for one, place in zip(mailboxed, added.messages, strict=True)}
     await _insert(tx, new, numbered, added.contents, events, at)
-    if known:
+    if finished:
         await apply_known_outcomes(
-            tx, [(one.feedback.person_key, one.feedback.id) for one in new if one.feedback.id in known]
+            tx, [(one.feedback.person_key, one.feedback.id) for one in new if one.feedback.id in finished]
         )
-    return Stored(leased, waits=len(leased) + len(mailboxed) < len(new))
+    return StoredBatch(leased, waits=len(leased) + len(mailboxed) < len(new))
 
 
 async def _drop_existing(
@@ -200,19 +200,19 @@ def _conversation(feedback: Feedback) -> Conversation:
 
 
 async def _reserve(
-    tx: Transaction, new: Sequence[RenderedFeedback], known: set[str], capacity: Capacity
+    tx: Transaction, new: Sequence[RenderedFeedback], finished: set[str], capacity: Capacity
 ) -> tuple[dict[str, int], list[Leased]]:
     """Lock the conversations, number each feedback, and lease the next one, or make it due, if nothing was due.
 
-    Return the numbers by feedback id, and what was leased. `known`: ids of feedback with a known outcome, which is not leased.
+    Return the numbers by feedback id, and what was leased. `finished`: ids of feedback with a known outcome, which is not leased.
     """
     by_conversation: defaultdict[Conversation, list[RenderedFeedback]] = defaultdict(list)
     for one in new:
         by_conversation[_conversation(one.feedback)].append(one)
-    wanted = {
-        key for key, group in by_conversation.items() if _can_start(group, known) and capacity.take(key.recipient)
+    startable = {
+        key for key, group in by_conversation.items() if _can_start(group, finished) and capacity.reserve(key.recipient)
     }
-    values = {"lease": capacity.lease, "seconds": capacity.seconds, **_columns(by_conversation, wanted)}
+    values = {"lease": capacity.lease, "seconds": capacity.seconds, **_columns(by_conversation, startable)}
     numbered: dict[str, int] = {}
     leased: list[Leased] = []
     for *key, last, is_leased in await tx.execute(_RESERVE, values):
@@ -223,15 +223,15 @@ async def _reserve(
     return numbered, leased
 
 
-def _can_start(group: Sequence[RenderedFeedback], known: set[str]) -> bool:
+def _can_start(group: Sequence[RenderedFeedback], finished: set[str]) -> bool:
     """Return whether the first of these feedbacks, of one conversation, can be sent: the channel has it rendered, and it must be sent."""
     return bool(group[0].rendered.body) and all(
-        one.feedback.id not in known and one.feedback.recipient.channel != "mailbox" for one in group
+        one.feedback.id not in finished and one.feedback.recipient.channel != "mailbox" for one in group
     )
 
 
 def _columns(
-    by_conversation: Mapping[Conversation, Sequence[RenderedFeedback]], wanted: set[Conversation]
+    by_conversation: Mapping[Conversation, Sequence[RenderedFeedback]], startable: set[Conversation]
 ) -> dict[str, list[Any]]:
     keys = sorted(by_conversation)
     return {
@@ -240,7 +240,7 @@ def _columns(
         "recipients": [key.recipient for key in keys],
         "channels": [key.channel for key in keys],
         "counts": [len(by_conversation[key]) for key in keys],
-        "wanted": [key in wanted for key in keys],
+        "startable": [key in startable for key in keys],
     }
 
 
@@ -255,10 +255,10 @@ _RESERVE = text(f"""
            case when channel <> 'mailbox' then at + make_interval(secs => case when leased then cast(:seconds as float) else 0 end) end,
            case when channel <> 'mailbox' then at end
     from unnest(cast(:keys as text[]), cast(:references as text[]), cast(:recipients as text[]), cast(:channels as text[]),
-                cast(:counts as integer[]), cast(:wanted as boolean[]))
-         as waiting (person_key, reference, recipient, channel, count, wanted)
+                cast(:counts as integer[]), cast(:startable as boolean[]))
+         as waiting (person_key, reference, recipient, channel, count, startable)
     cross join lateral (
-        select wanted and not exists (select from notifier.endpoint as held where {HELD}) as leased, clock_timestamp() as at
+        select startable and not exists (select from notifier.endpoint as held where {HELD}) as leased, clock_timestamp() as at
     ) as start
     order by person_key, reference, recipient, channel
     on conflict (person_key, reference, recipient, channel) do update
@@ -276,7 +276,7 @@ async def _insert(
     tx: Transaction,
     new: Sequence[RenderedFeedback],
     numbered: Mapping[str, int],
-    places: Sequence[Place],
+    contents: Sequence[Place],
     events: Mapping[str, int],
     at: datetime,
 ) -> None:
@@ -293,8 +293,8 @@ async def _insert(
             "channels": [f.recipient.channel for f in feedbacks],
             "feedback_types": [f.feedback_type.value for f in feedbacks],
             "ordinals": [numbered[f.id] for f in feedbacks],
-            "packets": [place.packet for place in places],
-            "places": [place.place for place in places],
+            "packets": [place.packet for place in contents],
+            "positions": [place.place for place in contents],
             "event_packets": [events.get(f.id) for f in feedbacks],
         },
     )
@@ -306,7 +306,7 @@ _INSERT = text("""
     select *, case when channel = 'mailbox' then 'kept' else 'waiting' end, :at
     from unnest(cast(:keys as text[]), cast(:ids as uuid[]), cast(:references as text[]), cast(:causes as text[]),
                 cast(:recipients as text[]), cast(:channels as text[]), cast(:feedback_types as text[]),
-                cast(:ordinals as integer[]), cast(:packets as bigint[]), cast(:places as integer[]),
+                cast(:ordinals as integer[]), cast(:packets as bigint[]), cast(:positions as integer[]),
                 cast(:event_packets as bigint[]))
          as new (person_key, feedback_id, reference, caused_by, recipient, channel, feedback_type, ordinal, packet, place,
                  event_packet)""")
@@ -339,9 +339,9 @@ def content_of(feedback: Feedback, rendered: Rendered, traceparent: str | None) 
 
 async def contents(tx: Transaction, rows: Iterable[Any]) -> list[FeedbackContent]:
     """Return the contents of rows of notifier.feedback, each with `person_key`, `packet` and `place`, in their order."""
-    places = [(row.person_key, Place(row.packet, row.place)) for row in rows]
-    found = await packets.contents(tx, SCHEMA, places)
-    return [_decoded(found[place]) for place in places]
+    pointers = [(row.person_key, Place(row.packet, row.place)) for row in rows]
+    parts = await packets.contents(tx, SCHEMA, pointers)
+    return [_decoded(parts[pointer]) for pointer in pointers]
 
 
 def _decoded(parts: Sequence[bytes]) -> FeedbackContent:
@@ -377,8 +377,8 @@ async def fetch(tx: Transaction, reference: str, recipients: Sequence[str], at: 
         values,
     )
     rows = result.all()
-    found = await contents(tx, rows)
-    return [StoredFeedback(one.feedback, steps_of(row)) for row, one in zip(rows, found, strict=True)]
+    stored = zip(rows, await contents(tx, rows), strict=True)
+    return [StoredFeedback(content.feedback, steps_of(row)) for row, content in stored]
 
 
 STEPS = ("composed", "first_attempt", "sent", "accepted", "failed", "resent", "collected")

@@ -134,7 +134,9 @@ FEEDBACK = Gauge(
     registry=REGISTRY,
 )
 OLDEST_UNDELIVERED = Gauge(
-    "lightbulb_feedback_oldest_age_seconds", "Age of the oldest feedback that is waiting; 0 if none", registry=REGISTRY
+    "lightbulb_feedback_oldest_age_seconds",
+    "How long the oldest feedback that is waiting has been due; 0 if none",
+    registry=REGISTRY,
 )
 ENDPOINT_FAILING = Gauge(
     "lightbulb_endpoint_failing",

@@ -47,16 +47,17 @@ async def test_two_relays_keep_the_order_of_every_person(engine: AsyncEngine, bo
 
 
 async def test_a_relay_killed_between_publish_and_mark_repeats_records_but_loses_none(
-    engine: AsyncEngine, bootstrap: str, topic: str
+    engine: AsyncEngine, bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class DiesBeforeMarking(Relay):
-        async def _mark(self, *_: object) -> None:
-            raise SystemExit
+    async def dies(*_: object) -> None:
+        raise SystemExit
 
     for number in range(1, 6):
         await put(engine, OutboxMessage(topic, an_event("person", number)))
-    with pytest.raises(SystemExit):
-        await DiesBeforeMarking(engine, "tried", bootstrap)._round()
+    with monkeypatch.context() as patched:
+        patched.setattr(relay, "mark", dies)
+        with pytest.raises(SystemExit):
+            await Relay(engine, "tried", bootstrap)._round()
     async with running(Relay(engine, "tried", bootstrap)):
         await drained(engine)
     seen = [number for _, number in await everything_on(bootstrap, topic)]

@@ -48,7 +48,7 @@ class Evidence:
     dead_letters: list[Row] = field(default_factory=list)
     feedback: list[Row] = field(default_factory=list)
     for_hubs: list[Row] = field(default_factory=list)
-    """Rows of the router's outbox for hubs: target and event id."""
+    """Messages of the router's outbox for hubs: target and event id."""
     records: list[Entry] = field(default_factory=list)
     poisoned: list[Entry] = field(default_factory=list)
     flooding: list[Entry] = field(default_factory=list)
@@ -121,7 +121,7 @@ def _with_name(row: Row, sent: Sequence[Message]) -> Row:
     """Return a stored message with its sender's name for it. Over MLLP only the content identifies a message."""
     names = {one.mark: one.correlation_id for one in sent if not one.path} if row["format"] == "hl7v2" else {}
     name = next((name for mark, name in names.items() if mark in row["body"]), row["correlation_id"])
-    return {key: value for key, value in row.items() if key != "body"} | {"name": name}
+    return {key: value for key, value in row.items() if key not in db_probe.BODY} | {"name": name}
 
 
 def _has_mark(value: bytes, marks: Sequence[str]) -> bool:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from services.intake.translators.translator import Translated, VisitMessage
     from services.messaging.broker import Receive, Subscription
     from services.messaging.cloudevents import KafkaRecord
-    from services.messaging.outbox import OutboxRow
     from services.notifier.channels import DeliveryRequest, Outcome
     from services.notifier.compose import Feedback, FeedbackTexts, Recipients, RegisteredRecipient
     from services.reference.directory.model import Directory
@@ -316,49 +315,67 @@ def restore_repeats_feedback() -> None:
 
 
 def skip_locked_without_order() -> None:
-    """Let relays share the rows between them by SKIP LOCKED, in no order."""
-    from services.messaging import outbox
+    """Let relays share the packets between them by SKIP LOCKED, in no order."""
+    import random
+
+    from sqlalchemy import text
+
+    from services.messaging import relay
 
     async def lock_shards(tx: "Transaction", schema: str) -> list[int]:
-        return list(range(outbox.SHARDS))
+        return list(range(relay.SHARDS))
 
-    outbox.lock_shards = changed(outbox.lock_shards, lock_shards)
-    outbox.OLDEST_FIRST = changed(outbox.OLDEST_FIRST, "order by random() limit 2 for update skip locked")
+    async def read(tx: "Transaction", schema: str, shards: Sequence[int], paused: Sequence[str]) -> relay.Round:
+        found = await before(tx, schema, shards, paused)
+        some = random.sample(sorted(found.packets), min(2, len(found.packets)))
+        statement = f"select shard, id from {schema}.packet where published_at is null and id = any(:ids) for update skip locked"
+        locked = (await tx.execute(text(statement), {"ids": [packet for _, packet in some]})).all()
+        return dataclasses.replace(found, packets={tuple(one): found.packets[tuple(one)] for one in locked}, more=True)
+
+    before = relay.read
+    relay.lock_shards = changed(relay.lock_shards, lock_shards)
+    relay.read = read
 
 
 def moving_cursor() -> None:
-    """Remember the last id that the relay read, and read only what comes after it."""
-    from services.messaging import outbox
+    """Remember the last packet that the relay read, and read only those that come after it."""
+    from services.messaging import relay
 
-    async def unpublished(
-        tx: "Transaction", schema: str, shards: Sequence[int], paused: Sequence[str]
-    ) -> "list[OutboxRow]":
-        rows = [row for row in await before(tx, schema, shards, paused) if row.id > last.get(schema, 0)]
-        if rows:
-            last[schema] = max(row.id for row in rows)
-        return rows
+    async def read(tx: "Transaction", schema: str, shards: Sequence[int], paused: Sequence[str]) -> relay.Round:
+        found = await before(tx, schema, shards, paused)
+        new = {place: messages for place, messages in found.packets.items() if place[1] > last.get(schema, 0)}
+        if new:
+            last[schema] = max(packet for _, packet in new)
+        return dataclasses.replace(found, packets=new)
 
     last: dict[str, int] = {}
-    before = outbox.unpublished
-    outbox.unpublished = unpublished
+    before = relay.read
+    relay.read = read
 
 
 def one_queue_of_all_topics() -> None:
-    """Let the relay publish the oldest rows of all topics together, a few at a time, also those of a topic that refuses."""
-    from services.messaging import outbox
+    """Let packets of which a message was refused wait unpublished, before all later ones of their shard; a few are read at a time."""
+    from sqlalchemy import text
 
-    async def unpublished(
-        tx: "Transaction", schema: str, shards: Sequence[int], paused: Sequence[str]
-    ) -> "list[OutboxRow]":
-        return (await before(tx, schema, shards, []))[:few]
+    from services.messaging import relay
 
-    def has_more(rows: "Sequence[OutboxRow]") -> bool:
-        return len(rows) >= few
+    async def hold(tx: "Transaction", schema: str, held: "Mapping[tuple[int, str, int], list[int]]") -> None:
+        statement = f"update {schema}.packet set published_at = null where shard = :shard and id = :id"
+        for shard, _, packet in held:
+            await tx.execute(text(statement), {"shard": shard, "id": packet})
 
-    few = 40
-    before = outbox.unpublished
-    outbox.unpublished = unpublished
-    outbox.has_more = changed(outbox.has_more, has_more)
+    relay.hold = changed(relay.hold, hold)
+    relay.ROUND = changed(relay.ROUND, 4)
+
+
+def part_marked_as_whole() -> None:
+    """Mark a packet when Kafka has acknowledged a part of its messages, and hold nothing of it."""
+    from services.messaging import relay
+
+    async def hold(tx: "Transaction", schema: str, held: "Mapping[tuple[int, str, int], list[int]]") -> None:
+        """Hold nothing."""
+
+    relay.hold = changed(relay.hold, hold)
 
 
 # ---- intake -----------------------------------------------------------------------------------------------------------
@@ -617,7 +634,12 @@ MUTANTS = {
         "operator", "after a restore no feedback is sent that was sent before", restore_repeats_feedback
     ),
     "skip-locked": Mutant("every", "one relay at a time works on a shard, in order", skip_locked_without_order),
-    "moving-cursor": Mutant("intake", "the relay marks published rows, and reads all unmarked rows", moving_cursor),
+    "moving-cursor": Mutant(
+        "intake", "the relay marks published packets, and reads all that are not marked", moving_cursor
+    ),
+    "part-marked-as-whole": Mutant(
+        "every", "a packet is marked only when all of it is acknowledged, or the rest is held", part_marked_as_whole
+    ),
     "no-snapshots": Mutant("router", "what does not fit into an event to a hub follows it in snapshots", no_snapshots),
     "group-of-every-topic": Mutant(
         "router", "a record waits for one of its own topic only, also if another names its case", group_of_every_topic
@@ -625,7 +647,7 @@ MUTANTS = {
     "pause-of-every-topic": Mutant("router", "a topic with too many dead letters pauses alone", pause_of_every_topic),
     "one-queue-of-topics": Mutant(
         "every",
-        "the relay reads each topic's rows on their own, and those of a refusing one later",
+        "what a topic refuses is held apart, and no other topic waits behind it",
         one_queue_of_all_topics,
     ),
     "one-queue-of-recipients": Mutant(
