@@ -99,8 +99,8 @@ def _add_ids(accepted: AcceptedIds, message: PendingMessage, message_batch: Batc
     if not isinstance(message.outcome, Translated):
         return
     keys = [(message.partner, one) for one in message.outcome.message_ids]
-    if known := {key: message_batch.accepted[key] for key in keys if key in message_batch.accepted}:
-        accepted.setdefault((message.partner, message.outcome.referral_id), {}).update(known)
+    if ids := {key: message_batch.accepted[key] for key in keys if key in message_batch.accepted}:
+        accepted.setdefault((message.partner, message.outcome.referral_id), {}).update(ids)
 
 
 # ---- read -----------------------------------------------------------------------------------------------------------
@@ -124,19 +124,19 @@ async def _read(tx: Transaction, secret: bytes, messages: Sequence[PendingMessag
     own = {key: identifiers.reference(secret, *key) for key in first}
     keys = {key for message, one in understood for key in keys_of(message.partner, one.message_ids, one.names)}
     accepted, names = await read_keys(tx, sorted(keys))
-    known = {(partner, reference) for (partner, _), reference in own.items()}
-    known |= set(_named(understood, names))
-    held = await _read_referrals(tx, referrals, sorted(known))
+    candidates = {(partner, reference) for (partner, _), reference in own.items()}
+    candidates |= set(_named(understood, names))
+    held = await _read_referrals(tx, referrals, sorted(candidates))
     for (partner, referral_id), message in first.items():
         new = StoredReferral(
             partner, referral_id, own[partner, referral_id], message.inbound.received_at, is_stored=False
         )
         if held.setdefault((partner, new.reference), new).referral_id != referral_id:
-            raise ReferenceTaken
+            raise ReferenceInUse
     return Batch(messages, own, held, accepted, names)
 
 
-class ReferenceTaken(ValueError):
+class ReferenceInUse(ValueError):
     """Two ids of a sender have the same reference, which is a hash of 60 bits."""
 
 
@@ -304,7 +304,7 @@ async def insert_keys(tx: Transaction, book: Batch) -> None:
     rows = sorted((row for new in book.new_keys for row in _key_rows(new)), key=lambda row: row[:2])
     await _write_all(tx, _INSERT_KEYS, _columns(_KEY, rows), len(rows))
     if book.shared_urls:
-        await tx.execute(_SHARE_URLS, _columns(("partners", "urls"), book.shared_urls))
+        await tx.execute(_SHARE_URLS, _columns(("partners", "urls"), sorted(book.shared_urls)))
 
 
 _KEY = {
@@ -322,9 +322,9 @@ def _key_rows(new: NewKeys) -> Iterator[tuple[Any, ...]]:
     names: dict[str, list[str]] = {column: [] for column in _KEY_COLUMNS[1:]}
     for name in new.names:
         names[NAME_COLUMNS[name.kind]].append(name.key)
-    for number, (key, *given) in enumerate(zip_longest(new.ids, *names.values())):
-        own = key or f"names:{new.of.message_id}:{number}"
-        yield new.partner, own, new.of.content_hash, new.of.message_id, new.of.reference, *given
+    for number, (message_id, *one_of_each) in enumerate(zip_longest(new.ids, *names.values())):
+        key = message_id or f"names:{new.of.message_id}:{number}"
+        yield new.partner, key, new.of.content_hash, new.of.message_id, new.of.reference, *one_of_each
 
 
 _INSERT_KEYS = text(f"""
@@ -399,7 +399,7 @@ _INSERT_DOCUMENTS = text(f"""
 
 async def _save_messages(tx: Transaction, book: Batch, answers: Sequence[ProtocolResponse]) -> None:
     """Write the events, and each message with its response; their bytes share the packets of this transaction."""
-    contexts = {str(arrival.id): tracing.traceparent(arrival.span) for arrival in book.messages}
+    contexts = {str(message.id): tracing.traceparent(message.span) for message in book.messages}
     events = [
         outbox.OutboxMessage(topics.REFERRAL_EVENT, event, contexts.get(event.causation_id or ""))
         for event in book.events

@@ -160,15 +160,15 @@ async def test_a_killed_republish_is_recorded_and_can_be_repeated(engine: AsyncE
         [a_record(received(Reference(f"LB-{key}"), a_referral()), key=key) for key in people]
     )
     await killed("""
-republish.KEYS = 1
+republish.EVENTS = republish.PERSONS = 1
 killed_after(republish, "_copy", 2)
 await republish.run(engine, "hub.blaby.case", datetime(2026, 1, 1, tzinfo=UTC), by)
 """)
-    assert await copies(engine) == [people[0]]
+    [first] = await copies(engine)
     assert await rows(engine, "select action, operator from router.operator_action") == [("republish", "A. Operator")]
     await republish.run(engine, "hub.blaby.case", SINCE, BY)
 
-    assert await copies(engine) == [people[0], *people]
+    assert sorted(await copies(engine)) == sorted([first, *people])
 
 
 async def copies(engine: AsyncEngine) -> list[str]:

@@ -372,7 +372,7 @@ async def a_feedback_after_many(on: Services) -> None:
         ).one()
     async with on.engines["notifier"].begin() as tx:
         of = Conversation(row.person_key, row.reference, row.recipient, row.channel)
-        request = DeliveryRequest(str(row.feedback_id), row.reference, "c", row.recipient, row.body, {}, 1)
+        request = DeliveryRequest(str(row.feedback_id), row.reference, "c", row.recipient, b"", {}, 1)
         lease = Lease(of, uuid4(), request, row.caused_by, follows_failure=True, ordinal=row.ordinal)
         feedback, _ = await leases.since_accepted(tx, lease)
         await leases.rewrite(tx, lease, feedback, Mailbox().render(feedback))
