@@ -326,3 +326,11 @@ async def test_the_history_names_the_referrals_and_hubs_concerned(engine: AsyncE
 
     found = await rows(engine, 'select "references", hubs from router.case_event order by sequence')
     assert found == [([GP], ["blaby"])]
+
+
+async def test_an_input_and_the_events_that_it_caused_point_into_one_packet(engine: AsyncEngine) -> None:
+    people = keys(20)
+    await apply(engine, *(a_record(received(reference(n), a_referral()), key=key) for n, key in enumerate(people)))
+
+    in_one_packet = "select count(*) from router.input join router.case_event using (person_key, packet)"
+    assert await rows(engine, in_one_packet) == [(len(people),)]

@@ -85,16 +85,16 @@ def changed(before: T, after: T) -> T:
 
 def no_duplicate_guard() -> None:
     """Treat every input as new, also if it was applied before."""
+    from sqlalchemy import text
+
     from services.router import store
 
-    async def mark(
-        tx: "Transaction", inputs: "Sequence[Input]", now: datetime, directory: str
-    ) -> set[tuple[str, str, str]]:
-        await before(tx, inputs, now, directory)
-        return {one.identity for one in inputs}
+    async def none(tx: "Transaction", inputs: "Sequence[Input]") -> set[tuple[str, str, str]]:
+        return set()
 
-    before = store.record_inputs
-    store.record_inputs = mark
+    statement = changed(store.INSERT_INPUTS.text, f"{store.INSERT_INPUTS.text} on conflict do nothing")
+    store.INSERT_INPUTS = text(statement)
+    store.applied = changed(store.applied, none)
 
 
 def unlocked_person() -> None:
