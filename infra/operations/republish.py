@@ -10,7 +10,6 @@ import json
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -288,9 +287,12 @@ async def copy(engine: AsyncEngine, stream: EventStream, events: Iterable[Outbox
 
 
 def _by_transaction(events: Iterable[OutboxEvent]) -> Iterator[list[OutboxEvent]]:
-    """Yield the events by person, those of a person together."""
+    """Yield the events of some persons together: persons in the order of their first events, which often share a packet."""
+    by_person: dict[str, list[OutboxEvent]] = {}
+    for event in events:
+        by_person.setdefault(event.person_key, []).append(event)
     of_persons: list[OutboxEvent] = []
-    for _, of_person in groupby(sorted(events, key=lambda event: event.person_key), lambda event: event.person_key):
+    for of_person in by_person.values():
         of_persons += of_person
         if len(of_persons) >= EVENTS:
             yield of_persons

@@ -349,8 +349,8 @@ class _Batch:
 
     async def _ready(self, read: Sequence[Input | Unreadable], locked: Locked) -> list[Input]:
         """Return the inputs to apply now, without duplicates; store unreadable and waiting ones as dead letters."""
-        known = [one for one in read if isinstance(one, Input) and one.person_key in locked.rows]
-        applied = await store.applied(self.tx, known)
+        under_stored_keys = [one for one in read if isinstance(one, Input) and one.person_key in locked.rows]
+        applied = await store.applied(self.tx, under_stored_keys)
         inputs: dict[InputIdentity, Input] = {}
         for one in read:
             if isinstance(one, Unreadable):
@@ -373,9 +373,9 @@ class _Batch:
 
     async def _read(self, inputs: Sequence[Input], locked: Locked) -> None:
         keys = dict.fromkeys(one.person_key for one in inputs)
-        known = {key: tally for key, tally in locked.tallies.items() if key in keys}
-        self.states = {key: PersonAggregate.empty(key) for key in keys if key not in known}
-        self.states |= await loading.load(self.tx, inputs, known)
+        tallies = {key: tally for key, tally in locked.tallies.items() if key in keys}
+        self.states = {key: PersonAggregate.empty(key) for key in keys if key not in tallies}
+        self.states |= await loading.load(self.tx, inputs, tallies)
         self.stored = dict(self.states)
         messages = [one.event.data for one in inputs]
         sent = [one.referral for one in messages if isinstance(one, ReferralReceived | ReferralUpdated)]

@@ -92,8 +92,8 @@ class Locked:
 async def lock(tx: Transaction, keys: Iterable[PersonKey]) -> Locked:
     """Lock these person keys in key order. A new key has no row to lock: `save_keys` inserts it."""
     ordered = sorted(set(keys))
-    found = await tx.execute(LOCK_KEYS, {"keys": ordered})
-    rows = {PersonKey(key): KeyRow(*row) for key, *row in found}
+    result = await tx.execute(LOCK_KEYS, {"keys": ordered})
+    rows = {PersonKey(key): KeyRow(*row) for key, *row in result}
     return Locked({key: rows.get(key, KeyRow()).last_sequence for key in ordered}, rows)
 
 
@@ -117,8 +117,7 @@ async def save_keys(tx: Transaction, locked: Locked, states: Mapping[PersonKey, 
 
 
 def _key_row(key: PersonKey, locked: Locked, states: Mapping[PersonKey, PersonAggregate]) -> KeyRow:
-    known = locked.rows.get(key, KeyRow())
-    tally = states[key].tally if key in states else known[1:]
+    tally = states[key].tally if key in states else locked.rows.get(key, KeyRow())[1:]
     return KeyRow(locked.last[key], *tally)
 
 
@@ -148,16 +147,16 @@ _UPDATE_KEYS = text(f"""
 
 
 async def record_inputs(
-    tx: Transaction, inputs: Sequence[Input], places: Sequence[Place], now: datetime, directory: str
+    tx: Transaction, inputs: Sequence[Input], contents: Sequence[Place], now: datetime, directory: str
 ) -> None:
-    """Store these inputs as applied, in order; `places` are those of their `content_of`. None of them is stored yet (`applied`)."""
+    """Store these inputs as applied, in order; `contents`: where their `content_of` is. None of them is stored yet (`applied`)."""
     if inputs:
         columns = {
             **_identities(inputs),
             "types": [one.event.data.TYPE for one in inputs],
             "correlations": [one.event.correlation_id for one in inputs],
-            "packets": [place.packet for place in places],
-            "places": [place.place for place in places],
+            "packets": [content.packet for content in contents],
+            "places": [content.place for content in contents],
         }
         await tx.execute(INSERT_INPUTS, {**columns, "now": now, "directory": directory})
 
@@ -480,7 +479,7 @@ async def append_history(tx: Transaction, entries: Sequence[HistoryEntry], messa
 def _event_columns(entries: Sequence[HistoryEntry], messages: Sequence[Place]) -> dict[str, list[Any]]:
     events = [entry.event for entry in entries]
     data = [event.data for event in events if isinstance(event.data, CaseEvent)]
-    places = [messages[entry.message] for entry in entries]
+    published = [messages[entry.message] for entry in entries]
     return {
         "keys": [event.person_key for event in events],
         "sequences": [event.sequence for event in events],
@@ -494,8 +493,8 @@ def _event_columns(entries: Sequence[HistoryEntry], messages: Sequence[Place]) -
         "cases": [one.case_id for one in data],
         "deciders": [one.decided_by for one in data],
         **_position_columns(data),
-        "packets": [place.packet for place in places],
-        "places": [place.place for place in places],
+        "packets": [message.packet for message in published],
+        "places": [message.place for message in published],
     }
 
 

@@ -4,6 +4,9 @@ Queries go to PostgreSQL directly, not through a proxy. They are repeated while 
 """
 
 import asyncio
+import contextlib
+import json
+import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -71,7 +74,8 @@ async def create_indexes(probe: Probe) -> None:
     """Create the indexes that the queries below need, in addition to the services' own."""
     await probe.fetch("create index if not exists chaos_input on router.input (correlation_id)")
     await probe.fetch("create index if not exists chaos_input_id on router.input (id)")
-    await probe.fetch("create index if not exists chaos_message on intake.message (correlation_id)")
+    await probe.fetch("create index if not exists chaos_feedback on notifier.feedback (feedback_id)")
+    await probe.fetch("create index if not exists chaos_referral on router.referral (reference)")
 
 
 # ---- packets ----------------------------------------------------------------------------------------------------------
@@ -293,13 +297,20 @@ async def feedback(probe: Probe, person_keys: Sequence[str]) -> list[Row]:
     """Return the feedback about these persons, in order for each referral, recipient and channel."""
     rows = await probe.fetch(
         """
-        select person_key, feedback_id::text as id, reference, recipient, channel, feedback_type, status, ordinal, state, caused_by,
-               composed_at, coalesce(accepted_at, kept_at) as accepted_at, packet, place
+        select person_key, feedback_id::text as id, reference, recipient, channel, feedback_type, ordinal, state, caused_by, composed_at,
+               coalesce(accepted_at, case when channel = 'mailbox' then composed_at end) as accepted_at, packet, place
         from notifier.feedback where person_key = any($1::text[]) order by reference, recipient, channel, ordinal""",
         person_keys,
     )
-    found = await _with_parts(probe, "notifier", rows, "content", "body", "ids")
-    return [row | {"body": row["body"].decode()} for row in found]
+    found = await _with_parts(probe, "notifier", rows, "content", "body", "envelope")
+    return [row | {"body": row["body"].decode(), "status": json.loads(row["content"])["status"]} for row in found]
+
+
+async def has_feedback(probe: Probe, feedback_id: str) -> bool:
+    """Return whether a feedback is stored."""
+    with contextlib.suppress(ValueError):
+        return bool(await probe.fetch("select from notifier.feedback where feedback_id = $1", uuid.UUID(feedback_id)))
+    return False
 
 
 @dataclass(frozen=True)

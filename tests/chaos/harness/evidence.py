@@ -56,6 +56,10 @@ class Evidence:
     misdirected: int = 0
     told_again: int = 0
     """Feedback that the practice's endpoint was sent again after an older copy of the database was restored."""
+    not_stored: list[ReceivedFeedback] = field(default_factory=list)
+    """Feedback that the practice's endpoint got before PostgreSQL had it."""
+    at_once: list[ReceivedFeedback] = field(default_factory=list)
+    """Feedback that the practice's endpoint got while another attempt with it was not answered."""
     unauthorised: int = 0
     unpublished: int = 0
     lag: int = 0
@@ -138,6 +142,8 @@ def _records(cluster: Cluster, found: Evidence) -> None:
 async def _sinks(cluster: Cluster, found: Evidence) -> None:
     ours = {row["reference"] for row in found.intake}
     found.received_feedback = [one for one in cluster.endpoint.received_feedback if one.reference in ours]
+    found.not_stored = [one for one in cluster.endpoint.not_stored if one.reference in ours]
+    found.at_once = [one for one in cluster.endpoint.at_once if one.reference in ours]
     found.misdirected, found.unauthorised = cluster.endpoint.misdirected, cluster.endpoint.unauthorised
     if found.is_restored:
         found.told_again = cluster.endpoint.repeats - found.history.repeats_before_restore

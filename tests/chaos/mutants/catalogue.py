@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from services.intake.translators.translator import Translated, VisitMessage
     from services.messaging.broker import Receive, Subscription
     from services.messaging.cloudevents import KafkaRecord
-    from services.notifier.channels import DeliveryRequest, Outcome
+    from services.notifier.channels import DeliveryRequest, Outcome, RenderedFeedback
     from services.notifier.compose import Feedback, FeedbackTexts, Recipients, RegisteredRecipient
     from services.reference.directory.model import Directory
     from services.router.decide.acting_hub import ActingHub
@@ -315,10 +315,8 @@ def restore_repeats_feedback() -> None:
 
 
 def skip_locked_without_order() -> None:
-    """Let relays share the packets between them by SKIP LOCKED, in no order."""
+    """Let all relays work on every shard at the same time, in no order."""
     import random
-
-    from sqlalchemy import text
 
     from services.messaging import relay
 
@@ -328,9 +326,8 @@ def skip_locked_without_order() -> None:
     async def read(tx: "Transaction", schema: str, shards: Sequence[int], paused: Sequence[str]) -> relay.Round:
         found = await before(tx, schema, shards, paused)
         some = random.sample(sorted(found.packets), min(2, len(found.packets)))
-        statement = f"select shard, id from {schema}.packet where published_at is null and id = any(:ids) for update skip locked"
-        locked = (await tx.execute(text(statement), {"ids": [packet for _, packet in some]})).all()
-        return dataclasses.replace(found, packets={tuple(one): found.packets[tuple(one)] for one in locked}, more=True)
+        more = found.more or len(some) < len(found.packets)
+        return dataclasses.replace(found, packets={place: found.packets[place] for place in some}, more=more)
 
     before = relay.read
     relay.lock_shards = changed(relay.lock_shards, lock_shards)
@@ -354,17 +351,15 @@ def moving_cursor() -> None:
 
 
 def one_queue_of_all_topics() -> None:
-    """Let packets of which a message was refused wait unpublished, before all later ones of their shard; a few are read at a time."""
-    from sqlalchemy import text
-
+    """Let a packet of which a topic refuses a message wait before all later ones of its shard; a few are read at a time."""
     from services.messaging import relay
 
-    async def hold(tx: "Transaction", schema: str, held: "Mapping[tuple[int, str, int], list[int]]") -> None:
-        statement = f"update {schema}.packet set published_at = null where shard = :shard and id = :id"
-        for shard, _, packet in held:
-            await tx.execute(text(statement), {"shard": shard, "id": packet})
+    async def mark(tx: "Transaction", schema: str, found: relay.Round, published: "set[relay.Waiting]") -> None:
+        whole = {place: messages for place, messages in found.packets.items() if published.issuperset(messages)}
+        await before(tx, schema, dataclasses.replace(found, packets=whole), published)
 
-    relay.hold = changed(relay.hold, hold)
+    before = relay.mark
+    relay.mark = changed(before, mark)
     relay.ROUND = changed(relay.ROUND, 4)
 
 
@@ -553,6 +548,38 @@ def one_queue_of_all_recipients() -> None:
     delivery.AT_ONCE = delivery.EACH = changed(delivery.EACH, 16)
 
 
+def feedback_before_commit() -> None:
+    """Start the first attempts a moment before the transaction that stores their feedback is committed."""
+    from services.notifier import leases, store
+    from services.notifier.delivery import Deliverer
+
+    async def add(
+        tx: "Transaction", composed: "Sequence[RenderedFeedback]", at: datetime, capacity: store.Capacity
+    ) -> store.StoredBatch:
+        stored = await before(tx, composed, at, capacity)
+        deliverer = getattr(getattr(capacity, "_reserve", None), "__self__", None)
+        if not isinstance(deliverer, Deliverer) or not stored.leased:
+            return stored
+        for one in stored.leased:
+            deliverer._start(leases.of_new(one, capacity.lease))
+        await asyncio.sleep(0.3)
+        return stored._replace(leased=())
+
+    before = store.add
+    store.add = changed(before, add)
+
+
+def lease_for_two() -> None:
+    """Lease new feedback for no time to the process that composed it, so that it is leased again during the first attempt."""
+    from services.notifier.delivery import Reservation
+
+    def begin(self: Reservation, reserve: "Callable[[str], bool]", seconds: float) -> None:
+        before(self, reserve, 0.0)
+
+    before = Reservation.__init__
+    Reservation.__init__ = begin  # type: ignore[method-assign]
+
+
 def endpoint_rejects_the_message() -> None:
     """Take a redirect or a 404 of an endpoint for a rejection of the message."""
     from services.notifier.channels import fhir_endpoint
@@ -655,6 +682,10 @@ MUTANTS = {
         "a recipient gets an equal share of the leases, and of the capacity a part",
         one_queue_of_all_recipients,
     ),
+    "feedback-before-commit": Mutant(
+        "notifier", "feedback is sent after the transaction that stores it has committed", feedback_before_commit
+    ),
+    "lease-for-two": Mutant("notifier", "one process at a time attempts a feedback, under a lease", lease_for_two),
     "endpoint-rejects-the-message": Mutant(
         "notifier", "what concerns the endpoint is retried, and fails no feedback", endpoint_rejects_the_message
     ),
