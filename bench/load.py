@@ -134,7 +134,7 @@ def _requests(args: argparse.Namespace) -> list[PreparedRequest]:
     fixed = {"Host": to.netloc, "Content-Type": FHIR_JSON, "Accept": FHIR_JSON, "Authorization": f"Bearer {token}"}
     head = "POST /fhir/$process-message HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fixed.items())
     ordered: list[tuple[int, PreparedRequest]] = []
-    for at, one in enumerate(messages(args.count, args.run)):
+    for at, one in enumerate(messages(args.count, args.run, varied=True)):
         message = json.loads(one.body)
         ids = f"X-Request-Id: {one.request_id}\r\nX-Correlation-Id: {one.correlation_id}\r\n"
         ids += f"NHSD-Target-Identifier: {_target(message)}\r\n"

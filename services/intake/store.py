@@ -21,11 +21,15 @@ from services.intake import batch, identifiers
 from services.intake.batch import Batch, MessageDecision, NewKeys, PendingMessage, ProtocolResponse
 from services.intake.deduplication import AcceptedMessage, StoredReferral, Verdict
 from services.intake.translators.translator import NameKind, ReferralName, Translated
-from services.messaging import outbox
+from services.messaging import outbox, packets
+from services.messaging.packets import Content, Place
 from services.runtime import StartupError, database, metrics, tracing
 from services.runtime.database import Transaction
 
 SCHEMA = "intake"
+
+BODY, ANSWER = 0, 1
+"""Parts of the content of a packet to which a row of intake.message points."""
 
 
 class ConcurrentUpdate(TimeoutError):
@@ -95,8 +99,8 @@ def _add_ids(accepted: AcceptedIds, message: PendingMessage, message_batch: Batc
     if not isinstance(message.outcome, Translated):
         return
     keys = [(message.partner, one) for one in message.outcome.message_ids]
-    if known := {key: message_batch.accepted[key] for key in keys if key in message_batch.accepted}:
-        accepted.setdefault((message.partner, message.outcome.referral_id), {}).update(known)
+    if ids := {key: message_batch.accepted[key] for key in keys if key in message_batch.accepted}:
+        accepted.setdefault((message.partner, message.outcome.referral_id), {}).update(ids)
 
 
 # ---- read -----------------------------------------------------------------------------------------------------------
@@ -120,19 +124,19 @@ async def _read(tx: Transaction, secret: bytes, messages: Sequence[PendingMessag
     own = {key: identifiers.reference(secret, *key) for key in first}
     keys = {key for message, one in understood for key in keys_of(message.partner, one.message_ids, one.names)}
     accepted, names = await read_keys(tx, sorted(keys))
-    known = {(partner, reference) for (partner, _), reference in own.items()}
-    known |= set(_named(understood, names))
-    held = await _read_referrals(tx, referrals, sorted(known))
+    candidates = {(partner, reference) for (partner, _), reference in own.items()}
+    candidates |= set(_named(understood, names))
+    held = await _read_referrals(tx, referrals, sorted(candidates))
     for (partner, referral_id), message in first.items():
         new = StoredReferral(
             partner, referral_id, own[partner, referral_id], message.inbound.received_at, is_stored=False
         )
         if held.setdefault((partner, new.reference), new).referral_id != referral_id:
-            raise ReferenceTaken
+            raise ReferenceInUse
     return Batch(messages, own, held, accepted, names)
 
 
-class ReferenceTaken(ValueError):
+class ReferenceInUse(ValueError):
     """Two ids of a sender have the same reference, which is a hash of 60 bits."""
 
 
@@ -224,16 +228,21 @@ async def _read_earlier_answers(tx: Transaction, message_batch: Batch) -> None:
     """Read the responses to the earlier messages that are repeated here. Those of this batch have no row yet."""
     if not message_batch.repeats:
         return
-    rows = await tx.execute(
-        text("""
-            select id, response_status, response_body from intake.message
-            where partner = any(cast(:partners as text[])) and id = any(cast(:ids as uuid[]))"""),
-        {
-            "partners": list({message.partner for message in message_batch.messages}),
-            "ids": list(set(message_batch.repeats.values())),
-        },
-    )
-    message_batch.answers = {row.id: ProtocolResponse(row.response_status, row.response_body) for row in rows}
+    repeats = {
+        (message_batch.messages[at].partner, earlier) for at, earlier in message_batch.repeats.items() if earlier
+    }
+    rows = list(await tx.execute(_EARLIER, _columns(("partners", "ids"), sorted(repeats))))
+    stored = await packets.contents(tx, SCHEMA, ((row.partner, Place(row.packet, row.place)) for row in rows))
+    message_batch.answers = {
+        row.id: ProtocolResponse(row.response_status, stored[row.partner, Place(row.packet, row.place)][ANSWER])
+        for row in rows
+    }
+
+
+_EARLIER = text("""
+    select message.id, message.partner, message.response_status, message.packet, message.place
+    from unnest(cast(:partners as text[]), cast(:ids as uuid[])) as repeated (partner, id)
+    join intake.message as message on message.partner = repeated.partner and message.id = repeated.id""")
 
 
 # ---- write ----------------------------------------------------------------------------------------------------------
@@ -249,13 +258,7 @@ async def write(tx: Transaction, book: Batch, answers: Sequence[ProtocolResponse
     await insert_keys(tx, book)
     await _save_visit_keys(tx, [row for row in book.referrals.values() if row.visit_keys is not None])
     await _save_documents(tx, book)
-    contexts = {str(arrival.id): tracing.traceparent(arrival.span) for arrival in book.messages}
-    events = [
-        outbox.OutboxMessage(topics.REFERRAL_EVENT, event, contexts.get(event.causation_id or ""))
-        for event in book.events
-    ]
-    await outbox.add(tx, SCHEMA, events)
-    await _insert_messages(tx, book, answers)
+    await _save_messages(tx, book, answers)
 
 
 def _columns(names: Iterable[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
@@ -301,7 +304,7 @@ async def insert_keys(tx: Transaction, book: Batch) -> None:
     rows = sorted((row for new in book.new_keys for row in _key_rows(new)), key=lambda row: row[:2])
     await _write_all(tx, _INSERT_KEYS, _columns(_KEY, rows), len(rows))
     if book.shared_urls:
-        await tx.execute(_SHARE_URLS, _columns(("partners", "urls"), book.shared_urls))
+        await tx.execute(_SHARE_URLS, _columns(("partners", "urls"), sorted(book.shared_urls)))
 
 
 _KEY = {
@@ -319,9 +322,9 @@ def _key_rows(new: NewKeys) -> Iterator[tuple[Any, ...]]:
     names: dict[str, list[str]] = {column: [] for column in _KEY_COLUMNS[1:]}
     for name in new.names:
         names[NAME_COLUMNS[name.kind]].append(name.key)
-    for number, (key, *given) in enumerate(zip_longest(new.ids, *names.values())):
-        own = key or f"names:{new.of.message_id}:{number}"
-        yield new.partner, own, new.of.content_hash, new.of.message_id, new.of.reference, *given
+    for number, (message_id, *one_of_each) in enumerate(zip_longest(new.ids, *names.values())):
+        key = message_id or f"names:{new.of.message_id}:{number}"
+        yield new.partner, key, new.of.content_hash, new.of.message_id, new.of.reference, *one_of_each
 
 
 _INSERT_KEYS = text(f"""
@@ -394,12 +397,24 @@ _INSERT_DOCUMENTS = text(f"""
     on conflict do nothing""")  # noqa: S608 - our column names
 
 
-async def _insert_messages(tx: Transaction, message_batch: Batch, answers: Sequence[ProtocolResponse]) -> None:
-    rows = [
-        _message_row(message, decision, answer)
-        for message, decision, answer in zip(message_batch.messages, message_batch.decisions, answers, strict=True)
+async def _save_messages(tx: Transaction, book: Batch, answers: Sequence[ProtocolResponse]) -> None:
+    """Write the events, and each message with its response; their bytes share the packets of this transaction."""
+    contexts = {str(message.id): tracing.traceparent(message.span) for message in book.messages}
+    events = [
+        outbox.OutboxMessage(topics.REFERRAL_EVENT, event, contexts.get(event.causation_id or ""))
+        for event in book.events
+    ]
+    stored = [
+        (message, decision, answer)
+        for message, decision, answer in zip(book.messages, book.decisions, answers, strict=True)
         if not (message.stored_in_upload and decision.verdict == Verdict.REPEAT)
         and decision.verdict != Verdict.UNRELATED
+    ]
+    contents = [Content(message.partner, (message.inbound.body, answer.body)) for message, _, answer in stored]
+    added = await outbox.add(tx, SCHEMA, events, contents)
+    caused = {event.causation_id: place for event, place in zip(book.events, added.messages, strict=True)}
+    rows = [
+        _message_row(*one, place, caused.get(str(one[0].id))) for one, place in zip(stored, added.contents, strict=True)
     ]
     if rows:
         await tx.execute(_INSERT_MESSAGES, _columns(_MESSAGE, rows))
@@ -413,7 +428,6 @@ _MESSAGE = {
     "request_id": "text",
     "correlation_id": "text",
     "media_type": "text",
-    "body": "bytea",
     "body_sha256": "text",
     "verdict": "text",
     "referral_id": "text",
@@ -422,15 +436,19 @@ _MESSAGE = {
     "sent_at": "timestamptz",
     "issues": "jsonb",
     "response_status": "integer",
-    "response_body": "bytea",
+    "packet": "bigint",
+    "place": "integer",
+    "event_packet": "bigint",
+    "event_place": "integer",
 }
 
 _INSERT_MESSAGES = text(f"""
-    insert into intake.message ({", ".join(_MESSAGE)})
-    select * from {_unnest(_MESSAGE)}""")  # noqa: S608 - our column names
+    insert into intake.message ({", ".join(_MESSAGE)}) select * from {_unnest(_MESSAGE)}""")  # noqa: S608 - our column names
 
 
-def _message_row(message: PendingMessage, decision: MessageDecision, answer: ProtocolResponse) -> tuple[Any, ...]:
+def _message_row(
+    message: PendingMessage, decision: MessageDecision, answer: ProtocolResponse, place: Place, event: Place | None
+) -> tuple[Any, ...]:
     translated = message.outcome if isinstance(message.outcome, Translated) else None
     inbound = message.inbound
     return (
@@ -441,7 +459,6 @@ def _message_row(message: PendingMessage, decision: MessageDecision, answer: Pro
         inbound.request_id,
         translated.correlation_id if translated else inbound.correlation_id,
         message.media_type,
-        inbound.body,
         identifiers.sha256(inbound.body),
         decision.stored_verdict,
         translated.referral_id if translated else None,
@@ -450,7 +467,8 @@ def _message_row(message: PendingMessage, decision: MessageDecision, answer: Pro
         translated.sent_at if translated else None,
         json.dumps([dataclasses.asdict(issue) for issue in decision.issues]) if decision.issues else "[]",
         answer.status,
-        answer.body,
+        *place,
+        *(event or (None, None)),
     )
 
 
@@ -475,11 +493,15 @@ async def referral(engine: AsyncEngine, partner: str, name: ReferralName) -> Hel
         _, names = await read_keys(connection, list(keys_of(partner, (), (name,))))
         reference = batch.reference_with(names, partner, name)
         row = (await connection.execute(_HELD, {"partner": partner, "reference": reference})).first()
-    return HeldReferral(**row._mapping) if row else None
+        if row is None:
+            return None
+        at = (partner, Place(row.packet, row.place))
+        body = (await packets.contents(connection, SCHEMA, [at]))[at][BODY]
+    return HeldReferral(row.reference, row.version, row.cancelled, row.last_at, row.format, body)
 
 
 _HELD = text("""
-    select referral.reference, referral.version, referral.cancelled, referral.last_at, message.format, message.body
+    select referral.reference, referral.version, referral.cancelled, referral.last_at, message.format, message.packet, message.place
     from intake.referral join intake.message on message.partner = referral.partner and message.id = referral.message_id
     where referral.partner = :partner and referral.reference = :reference""")
 

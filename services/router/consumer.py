@@ -43,7 +43,7 @@ from schemas.events import (
     ReferralReceived,
     ReferralUpdated,
 )
-from schemas.model import CaseId, OnsCode, PersonKey
+from schemas.model import CaseId, OnsCode, PersonKey, Reference
 from schemas.referral import Referral
 from schemas.text import is_storable_json
 from schemas.topics import CASE_EVENT, REFERRAL_EVENT, commanding_hub, hub_case
@@ -60,7 +60,7 @@ from services.router.decide.aggregate import PersonAggregate
 from services.router.decide.assignment import postcode_of
 from services.router.decide.lifecycle import CaseDecision, DecisionContext, EmittedEvent, EmittedRejection
 from services.router.decide.model import NotLoaded
-from services.router.store import SCHEMA, Changed, Input, InputIdentity, Locked
+from services.router.store import SCHEMA, Changed, HistoryEntry, Input, InputIdentity, Locked
 from services.runtime import database
 from services.runtime.database import Transaction
 from services.runtime.tracing import RecordSpans
@@ -127,7 +127,7 @@ class Batches:
         letter = _dead_letter(read, reason)
         self._share.check([record], [letter])
         async with database.transaction(self._engine, SCHEMA) as tx:
-            await store.save_keys(tx, await store.lock(tx, [read.person_key]), {})
+            await store.save_keys(tx, await store.lock(tx, [read.person_key]), [read.person_key])
             await dead_letters.add(tx, SCHEMA, [letter])
         self._share.count_checked()
 
@@ -145,7 +145,7 @@ class Batches:
     async def _reject_resubmitted(self, row: ReleasableLetter, reason: str) -> None:
         read = read_record(row.record)
         async with database.transaction(self._engine, SCHEMA) as tx:
-            await store.save_keys(tx, await store.lock(tx, [read.person_key]), {})
+            await store.save_keys(tx, await store.lock(tx, [read.person_key]), [read.person_key])
             for locked_row in await resubmit.take(tx, SCHEMA, [row]):
                 await resubmit.reject_resubmitted(tx, SCHEMA, locked_row, _dead_letter(read, reason))
 
@@ -294,7 +294,7 @@ class _Batch:
     letters: dict[KafkaRecord, DeadLetter] = field(default_factory=dict)
     applied: list[Input] = field(default_factory=list)
     messages: list[OutboxMessage] = field(default_factory=list)
-    history: list[tuple[Event, Sequence[str], Sequence[str]]] = field(default_factory=list)
+    history: list[HistoryEntry] = field(default_factory=list)
 
     async def run(self, records: Sequence[KafkaRecord], share: DeadLetterShare) -> int:
         """Apply these records, in order, until DECISION_SECONDS have passed; return how many were applied.
@@ -314,7 +314,7 @@ class _Batch:
         done = records.index(left[0].record) if left else len(records)
         in_order = [self.letters[record] for record in dict.fromkeys(records[:done]) if record in self.letters]
         share.check(records[:done], in_order)
-        await self._write(locked)
+        await self._write(locked, [one.person_key for one in read[:done]])
         await dead_letters.add(self.tx, SCHEMA, in_order)
         return done
 
@@ -328,7 +328,7 @@ class _Batch:
             (row.person_key, message_group) for row in locked_rows.values() for message_group in row.message_groups
         }
         left = {one.record for one in await self._apply([read[record] for record in locked_rows], locked)}
-        await self._write(locked)
+        await self._write(locked, [one.person_key for record, one in read.items() if record not in left])
         for record, letter in self.letters.items():
             await resubmit.reject_resubmitted(self.tx, SCHEMA, locked_rows[record], letter)
         done = [row for record, row in locked_rows.items() if record not in self.letters and record not in left]
@@ -349,8 +349,8 @@ class _Batch:
 
     async def _ready(self, read: Sequence[Input | Unreadable], locked: Locked) -> list[Input]:
         """Return the inputs to apply now, without duplicates; store unreadable and waiting ones as dead letters."""
-        known = [one for one in read if isinstance(one, Input) and one.person_key in locked.rows]
-        applied = await store.applied(self.tx, known)
+        under_stored_keys = [one for one in read if isinstance(one, Input) and one.person_key in locked.rows]
+        applied = await store.applied(self.tx, under_stored_keys)
         inputs: dict[InputIdentity, Input] = {}
         for one in read:
             if isinstance(one, Unreadable):
@@ -373,9 +373,9 @@ class _Batch:
 
     async def _read(self, inputs: Sequence[Input], locked: Locked) -> None:
         keys = dict.fromkeys(one.person_key for one in inputs)
-        known = {key: tally for key, tally in locked.tallies.items() if key in keys}
-        self.states = {key: PersonAggregate.empty(key) for key in keys if key not in known}
-        self.states |= await loading.load(self.tx, inputs, known)
+        tallies = {key: tally for key, tally in locked.tallies.items() if key in keys}
+        self.states = {key: PersonAggregate.empty(key) for key in keys if key not in tallies}
+        self.states |= await loading.load(self.tx, inputs, tallies)
         self.stored = dict(self.states)
         messages = [one.event.data for one in inputs]
         sent = [one.referral for one in messages if isinstance(one, ReferralReceived | ReferralUpdated)]
@@ -445,8 +445,9 @@ class _Batch:
 
     def _publish_event(self, one: Input, emitted: EmittedEvent, index: int, sequence: int, context: str | None) -> None:
         event = self._event(one, emitted.correlation_id, index, CASE_EVENT, emitted.data, sequence)
+        hubs = [hub for hub, _ in emitted.hubs]
+        self.history.append(HistoryEntry(event, _references(emitted.data), hubs, len(self.messages)))
         self.messages.append(OutboxMessage(CASE_EVENT, event, context))
-        self.history.append((event, _references(emitted.data), [hub for hub, _ in emitted.hubs]))
         for hub, data in emitted.hubs:
             target, conversation = hub_case(hub), emitted.conversations.get(hub, emitted.correlation_id)
             for_hub = self._event(one, conversation, index, target, data, sequence)
@@ -487,15 +488,17 @@ class _Batch:
             data=data,
         )
 
-    async def _write(self, locked: Locked) -> None:
+    async def _write(self, locked: Locked, keys: Iterable[PersonKey]) -> None:
+        """Write what was applied; `keys`: those of the records that are not postponed."""
         changed = Changed()
         for key, state in self.states.items():
             changed.add(self.stored[key], state)
-        await store.save_keys(self.tx, locked, self.states)
-        await store.record_inputs(self.tx, self.applied, self.now, self.directory.version)
+        await store.save_keys(self.tx, locked, keys, self.states)
+        contents = [store.content_of(one) for one in self.applied]
+        added = await outbox.add(self.tx, SCHEMA, self.messages, contents)
+        await store.record_inputs(self.tx, self.applied, added.contents, self.now, self.directory.version)
         await store.write(self.tx, changed, self.now, self.directory.triage.id)
-        await store.append_history(self.tx, self.history)
-        await outbox.add(self.tx, SCHEMA, self.messages)
+        await store.append_history(self.tx, self.history, added.messages)
 
 
 def _message_group(one: Input | Unreadable) -> MessageGroup:
@@ -523,7 +526,7 @@ def _decision(state: PersonAggregate, one: Input, context: DecisionContext) -> C
     return lifecycle.decide(state, data, commanding_hub(one.record.topic), one.event.id, context, one.unknown_fields)
 
 
-def _references(data: CaseEvent) -> list[str]:
+def _references(data: CaseEvent) -> list[Reference]:
     """Return the references of the referrals that an event is about."""
     concerned = [context.reference for context in data.referral_contexts]
     named = [getattr(data, field) for field in _reference_fields(type(data))]

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import TextClause, text
 
 from schemas.events import CaseEvent, CommandRefused, Event
-from schemas.model import OnsCode, PersonKey, Reference
+from schemas.model import HubId, OnsCode, PersonKey, Reference
 from services.messaging import dead_letters
-from services.messaging.cloudevents import OWN_HEADERS, KafkaRecord, value_of
+from services.messaging.cloudevents import OWN_HEADERS, KafkaRecord
+from services.messaging.packets import Content, Place
 from services.router import stored_state
 from services.router.decide.aggregate import PersonAggregate
 from services.router.decide.matching import Description
@@ -91,8 +92,8 @@ class Locked:
 async def lock(tx: Transaction, keys: Iterable[PersonKey]) -> Locked:
     """Lock these person keys in key order. A new key has no row to lock: `save_keys` inserts it."""
     ordered = sorted(set(keys))
-    found = await tx.execute(LOCK_KEYS, {"keys": ordered})
-    rows = {PersonKey(key): KeyRow(*row) for key, *row in found}
+    result = await tx.execute(LOCK_KEYS, {"keys": ordered})
+    rows = {PersonKey(key): KeyRow(*row) for key, *row in result}
     return Locked({key: rows.get(key, KeyRow()).last_sequence for key in ordered}, rows)
 
 
@@ -101,12 +102,18 @@ LOCK_KEYS = text("""
     where person_key = any(cast(:keys as text[])) order by person_key for update""")
 
 
-async def save_keys(tx: Transaction, locked: Locked, states: Mapping[PersonKey, PersonAggregate]) -> None:
-    """Insert the new keys, and update those that changed. It precedes every other write: from then on new keys are locked too.
+async def save_keys(
+    tx: Transaction,
+    locked: Locked,
+    keys: Iterable[PersonKey],
+    states: Mapping[PersonKey, PersonAggregate] | None = None,
+) -> None:
+    """Insert those of `keys` that are new, and update those that changed. `keys`: all under which this transaction writes.
 
-    Raises ConcurrentInsert if another transaction has inserted one of them since `lock`: what was read under it is out of date.
+    It precedes every other write: from then on new keys are locked too. Raises ConcurrentInsert if another transaction has inserted one of
+    them since `lock`: what was read under it is out of date.
     """
-    rows = {key: _key_row(key, locked, states) for key in locked.last}
+    rows = {key: _key_row(key, locked, states or {}) for key in sorted(set(keys))}
     new = {key: row for key, row in rows.items() if key not in locked.rows}
     changed = {key: row for key, row in rows.items() if locked.rows.get(key, row) != row}
     if new and (await tx.execute(_INSERT_KEYS, _key_columns(new))).rowcount != len(new):
@@ -116,8 +123,7 @@ async def save_keys(tx: Transaction, locked: Locked, states: Mapping[PersonKey, 
 
 
 def _key_row(key: PersonKey, locked: Locked, states: Mapping[PersonKey, PersonAggregate]) -> KeyRow:
-    known = locked.rows.get(key, KeyRow())
-    tally = states[key].tally if key in states else known[1:]
+    tally = states[key].tally if key in states else locked.rows.get(key, KeyRow())[1:]
     return KeyRow(locked.last[key], *tally)
 
 
@@ -146,26 +152,33 @@ _UPDATE_KEYS = text(f"""
 # ---- inputs ---------------------------------------------------------------------------------------------------------
 
 
-async def record_inputs(tx: Transaction, inputs: Sequence[Input], now: datetime, directory: str) -> None:
-    """Store these inputs as applied, in order. None of them is stored yet (`applied`)."""
+async def record_inputs(
+    tx: Transaction, inputs: Sequence[Input], contents: Sequence[Place], now: datetime, directory: str
+) -> None:
+    """Store these inputs as applied, in order; `contents`: where their `content_of` is. None of them is stored yet (`applied`)."""
     if inputs:
         columns = {
             **_identities(inputs),
             "types": [one.event.data.TYPE for one in inputs],
             "correlations": [one.event.correlation_id for one in inputs],
-            "headers": [_headers(one) for one in inputs],
-            "values": [one.record.value for one in inputs],
+            "packets": [content.packet for content in contents],
+            "places": [content.place for content in contents],
         }
         await tx.execute(INSERT_INPUTS, {**columns, "now": now, "directory": directory})
 
 
 INSERT_INPUTS = text("""
-    insert into router.input (person_key, topic, id, type, correlation_id, time, directory_version, headers, value)
-    select key, topic, id, type, correlation, cast(:now as timestamptz), cast(:directory as text), headers, value
+    insert into router.input (person_key, topic, id, type, correlation_id, time, directory_version, packet, place)
+    select key, topic, id, type, correlation, cast(:now as timestamptz), cast(:directory as text), packet, place
     from unnest(cast(:keys as text[]), cast(:topics as text[]), cast(:ids as text[]), cast(:types as text[]),
-                cast(:correlations as text[]), cast(:headers as text[]), cast(:values as bytea[]))
-         with ordinality as input (key, topic, id, type, correlation, headers, value, place)
-    order by place""")
+                cast(:correlations as text[]), cast(:packets as bigint[]), cast(:places as integer[]))
+         with ordinality as input (key, topic, id, type, correlation, packet, place, number)
+    order by number""")
+
+
+def content_of(one: Input) -> Content:
+    """Return the bytes of an input: its headers, which `stored_headers` reads, and its value."""
+    return Content(one.person_key, (_headers(one).encode(), one.record.value))
 
 
 def _headers(one: Input) -> str:
@@ -186,11 +199,11 @@ def own_headers(record: KafkaRecord) -> tuple[tuple[str, bytes], ...]:
     return tuple((name, value) for name, value in record.headers if name.startswith(OWN_HEADERS))
 
 
-def stored_headers(headers: str) -> tuple[tuple[str, bytes], ...]:
-    """Return the headers of a stored input."""
-    decoded = json.loads(headers)
+def stored_headers(encoded: bytes) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers of a stored input, the first part of its content."""
+    decoded = json.loads(encoded)
     if isinstance(decoded, list):
-        return dead_letters.decode_headers(headers)
+        return dead_letters.decode_headers(encoded.decode())
     return tuple((name, value.encode()) for name, value in decoded.items())
 
 
@@ -453,28 +466,41 @@ _RELEASE_OVERDUE = text("""
 # ---- history --------------------------------------------------------------------------------------------------------
 
 
-async def append_history(tx: Transaction, events: Sequence[tuple[Event, Sequence[str], Sequence[str]]]) -> None:
-    """Store these case events as published, with the references that each is about and the hubs that received it."""
-    if events:
-        await tx.execute(_INSERT_EVENTS, _event_columns(events))
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """A case event, the references that it is about, the hubs that received it, and its index among the messages of its batch."""
+
+    event: Event
+    references: Sequence[Reference]
+    hubs: Sequence[HubId]
+    message: int
 
 
-def _event_columns(events: Sequence[tuple[Event, Sequence[str], Sequence[str]]]) -> dict[str, list[Any]]:
-    data = [one.data for one, _, _ in events if isinstance(one.data, CaseEvent)]
+async def append_history(tx: Transaction, entries: Sequence[HistoryEntry], messages: Sequence[Place]) -> None:
+    """Store these case events; each points to the message that publishes it. `messages`: the places of the batch's messages."""
+    if entries:
+        await tx.execute(_INSERT_EVENTS, _event_columns(entries, messages))
+
+
+def _event_columns(entries: Sequence[HistoryEntry], messages: Sequence[Place]) -> dict[str, list[Any]]:
+    events = [entry.event for entry in entries]
+    data = [event.data for event in events if isinstance(event.data, CaseEvent)]
+    published = [messages[entry.message] for entry in entries]
     return {
-        "keys": [one.person_key for one, _, _ in events],
-        "sequences": [one.sequence for one, _, _ in events],
-        "ids": [one.id for one, _, _ in events],
-        "types": [one.data.TYPE for one, _, _ in events],
-        "references": [",".join(references) for _, references, _ in events],
-        "hubs": [",".join(hubs) for _, _, hubs in events],
-        "correlations": [one.correlation_id for one, _, _ in events],
-        "causes": [one.causation_id for one, _, _ in events],
-        "times": [one.time for one, _, _ in events],
+        "keys": [event.person_key for event in events],
+        "sequences": [event.sequence for event in events],
+        "ids": [event.id for event in events],
+        "types": [event.data.TYPE for event in events],
+        "references": [",".join(entry.references) for entry in entries],
+        "hubs": [",".join(entry.hubs) for entry in entries],
+        "correlations": [event.correlation_id for event in events],
+        "causes": [event.causation_id for event in events],
+        "times": [event.time for event in events],
         "cases": [one.case_id for one in data],
         "deciders": [one.decided_by for one in data],
         **_position_columns(data),
-        "data": [value_of(one) for one, _, _ in events],
+        "packets": [message.packet for message in published],
+        "places": [message.place for message in published],
     }
 
 
@@ -493,13 +519,14 @@ def _position_columns(data: Sequence[CaseEvent]) -> dict[str, list[Any]]:
 
 _INSERT_EVENTS: TextClause = text("""
     insert into router.case_event (person_key, sequence, id, type, "references", hubs, correlation_id, causation_id, time,
-        case_id, decided_by, status, business_status, home_hub, holder, pathway, reasons, district, directory_version, data)
+        case_id, decided_by, status, business_status, home_hub, holder, pathway, reasons, district, directory_version, packet, place)
     select key, sequence, id, type, string_to_array("references", ','), string_to_array(hubs, ','), correlation, cause, time,
-        "case", decider, status, business, home, holder, pathway, string_to_array(reasons, ','), district, version, data
+        "case", decider, status, business, home, holder, pathway, string_to_array(reasons, ','), district, version, packet, place
     from unnest(cast(:keys as text[]), cast(:sequences as bigint[]), cast(:ids as text[]), cast(:types as text[]),
                 cast(:references as text[]), cast(:hubs as text[]), cast(:correlations as text[]), cast(:causes as text[]),
                 cast(:times as timestamptz[]), cast(:cases as text[]), cast(:deciders as text[]), cast(:statuses as text[]),
                 cast(:business as text[]), cast(:homes as text[]), cast(:holders as text[]), cast(:pathways as text[]),
-                cast(:reasons as text[]), cast(:districts as text[]), cast(:versions as text[]), cast(:data as bytea[]))
+                cast(:reasons as text[]), cast(:districts as text[]), cast(:versions as text[]), cast(:packets as bigint[]),
+                cast(:places as integer[]))
         as given (key, sequence, id, type, "references", hubs, correlation, cause, time, "case", decider, status, business,
-                  home, holder, pathway, reasons, district, version, data)""")
+                  home, holder, pathway, reasons, district, version, packet, place)""")

@@ -76,7 +76,7 @@ def main() -> int:
 
 async def _count(on: Servers, folder: Path, persons: int) -> Counts:
     connection = await servers.connect(on.database)
-    sent = messages((WARM_UP + MEASURED) * BATCH, "counts")
+    sent = messages((WARM_UP + MEASURED) * BATCH, "counts", varied=True)
     async with installed(on, folder) as given:
         await _pass(on, given, sent, WARM_UP, Counted())
         await _add_persons(on, persons)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -47,16 +49,17 @@ async def test_two_relays_keep_the_order_of_every_person(engine: AsyncEngine, bo
 
 
 async def test_a_relay_killed_between_publish_and_mark_repeats_records_but_loses_none(
-    engine: AsyncEngine, bootstrap: str, topic: str
+    engine: AsyncEngine, bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class DiesBeforeMarking(Relay):
-        async def _mark(self, *_: object) -> None:
-            raise SystemExit
+    async def dies(*_: object) -> None:
+        raise SystemExit
 
     for number in range(1, 6):
         await put(engine, OutboxMessage(topic, an_event("person", number)))
-    with pytest.raises(SystemExit):
-        await DiesBeforeMarking(engine, "tried", bootstrap)._round()
+    with monkeypatch.context() as patched:
+        patched.setattr(relay, "mark", dies)
+        with pytest.raises(SystemExit):
+            await Relay(engine, "tried", bootstrap)._round()
     async with running(Relay(engine, "tried", bootstrap)):
         await drained(engine)
     seen = [number for _, number in await everything_on(bootstrap, topic)]
@@ -329,9 +332,33 @@ async def test_a_corrupt_packet_holds_up_its_shard_only(engine: AsyncEngine, boo
     assert await everything_on(bootstrap, topic) == [(other, 1), (other, 2)]
 
 
-def test_a_key_goes_to_the_partition_that_the_producer_would_choose() -> None:
-    for count in (1, 3, 12):
-        for number in range(100):
-            key = f"person{number}"
-            chosen = DefaultPartitioner()(key.encode(), list(range(count)), list(range(count)))
-            assert list(range(count))[relay._hash(key) % count] == chosen
+@given(st.text(), st.sampled_from([1, 3, 12]))
+def test_a_key_goes_to_the_partition_that_the_producer_would_choose(key: str, count: int) -> None:
+    partitions = list(range(count))
+    assert relay._hash(key) % count == DefaultPartitioner()(key.encode(), partitions, partitions)
+
+
+async def test_a_relay_waits_for_further_commits_only_after_a_large_round(
+    engine: AsyncEngine, bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited, sleep = [], asyncio.sleep
+
+    async def record(seconds: float) -> None:
+        waited.append(seconds)
+        await sleep(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", record)
+    monkeypatch.setattr(relay, "POLL_SECONDS", 3600.0)
+    monkeypatch.setattr(relay, "BUSY", 3)
+    monkeypatch.setattr(relay, "LINGER_SECONDS", 0.0123)
+    async with running(busy := Relay(engine, "tried", bootstrap)):
+        for count, expected in ((1, 0), (1, 0), (3, 0), (1, 1), (1, 1)):
+            await put(engine, *(OutboxMessage(topic, an_event("person", number)) for number in range(1, count + 1)))
+            busy.wake()
+            await drained(engine)
+            await until(lambda: _is_idle(busy))
+            assert waited.count(0.0123) == expected
+
+
+async def _is_idle(one: Relay) -> bool:
+    return not one._woken.is_set()

@@ -54,7 +54,7 @@ from tests.builders.referrals import (
     an_address,
     keys,
 )
-from tests.router.stored import apply, rows
+from tests.router.stored import apply, rows, sent
 
 STORIES, STEPS = 20, 45
 COMMANDS = (
@@ -251,7 +251,7 @@ def batches(queues: Sequence[list[KafkaRecord]]) -> list[list[KafkaRecord]]:
 async def assert_stored(engine: AsyncEngine, story: Played) -> None:
     key, state = story.state.person_key, story.state
     letters = await rows(engine, "select reason from router.dead_letter where person_key = :key", key=key)
-    sent = await rows(engine, "select target, value from router.outbox where person_key = :key order by id", key=key)
+    published = [(message.target, message.value) for message in await sent(engine, key)]
     persons = await rows(
         engine,
         "select state, referrals, verified from router.person where person_key = :key order by person_no",
@@ -276,7 +276,7 @@ async def assert_stored(engine: AsyncEngine, story: Played) -> None:
     categories = {one.reference: decode_category(category) for one, category in records if category}
     assert categories == state.index.categories
     assert tally == [tuple(state.tally)]
-    assert sent == story.sent
+    assert published == story.sent
 
 
 async def test_a_batch_whose_decisions_take_long_is_applied_in_several_transactions(

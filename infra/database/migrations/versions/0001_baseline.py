@@ -21,6 +21,8 @@ INTAKE = (
             value text not null,
             made_at timestamptz not null default clock_timestamp()
         )""",
+    # `packet`, `place`: the content (body, answer) in intake.packet, in the shard of the partner. `event_packet`, `event_place`: its event,
+    # in the shard of the referral's person key, so that `lightbulb trace` finds when it was published.
     """
         create table intake.message (
             partner text not null,
@@ -30,7 +32,6 @@ INTAKE = (
             request_id text,
             correlation_id text,
             media_type text,
-            body bytea not null,
             body_sha256 text not null,
             verdict text not null,
             referral_id text,
@@ -39,11 +40,14 @@ INTAKE = (
             sent_at timestamptz,
             issues jsonb not null default '[]',
             response_status integer not null,
-            response_body bytea not null,
+            packet bigint not null,
+            place integer not null,
+            event_packet bigint,
+            event_place integer,
             primary key (partner, id)
         )""",
     "create index message_of_reference on intake.message (reference, received_at) where reference is not null",
-    "create index message_received on intake.message (received_at)",
+    "create index message_received on intake.message using brin (received_at)",
     "create index message_of_correlation on intake.message (correlation_id) where correlation_id is not null",
     # `sender_reference`: the sender's own reference of the referral, as people write it, folded; for `lightbulb find`.
     """
@@ -66,6 +70,7 @@ INTAKE = (
             sender_reference text,
             primary key (reference, partner)
         )""",
+    "alter table intake.referral alter fields set storage external",
     "create index referral_of_sender_reference on intake.referral (sender_reference) where sender_reference is not null",
     # For `lightbulb find --nhs-number`: the latest of a person, decided or not.
     "create index referral_of_person on intake.referral (person_key, first_at)",
@@ -110,6 +115,7 @@ INTAKE = (
             received_at timestamptz not null,
             primary key (partner, reference)
         )""",
+    "alter table intake.attachment alter content set storage external",
     "create index attachment_of_reference on intake.attachment (reference)",
     # `state`: receiving, refused (the whole file), reporting, reported (every row has its outcome), broken-off (the database or the
     # sender was not reachable before the last row). `counts`: rows by outcome. `issues`: of a refused file.
@@ -140,6 +146,7 @@ INTAKE = (
             primary key (partner, upload, number),
             foreign key (partner, upload) references intake.upload (partner, id) on delete cascade
         )""",
+    "alter table intake.upload_part alter bytes set storage external",
     *parts.outbox("intake"),
     *parts.outbox_applied("intake"),
 )
@@ -243,7 +250,8 @@ ROUTER = (
         create index referral_open_by_admission on router.referral
             (person_key, case_id, category, admitted_on desc, reference)
         where category is not null and admitted_on is not null""",
-    # Every applied input: its key detects duplicates; replayed by position it gives the same state.
+    # Every applied input: its key detects duplicates; replayed by position it gives the same state. `packet`, `place`: of its content,
+    # the headers and the value, in the packet's contents.
     """
         create table router.input (
             person_key text not null,
@@ -254,11 +262,11 @@ ROUTER = (
             correlation_id text not null,
             time timestamptz not null,
             directory_version text not null,
-            headers text not null,
-            value bytea not null,
+            packet bigint not null,
+            place integer not null,
             primary key (person_key, topic, id)
         )""",
-    # The history of every case: what was published on case.event. The columns hold no personal data; `data` does.
+    # The history of every case. `packet`, `place`: of the message that was published on case.event, which holds personal data.
     """
         create table router.case_event (
             person_key text not null,
@@ -280,7 +288,8 @@ ROUTER = (
             correlation_id text not null,
             causation_id text not null,
             time timestamptz not null,
-            data bytea not null,
+            packet bigint not null,
+            place integer not null,
             primary key (person_key, sequence)
         )""",
     # Postcodes of the county and of its neighbours, in capitals without spaces; loaded by infra/database/postcodes.py.
