@@ -43,7 +43,7 @@ MAY_NOT_WRITE = ("25006", "42501")
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """Events of one service and the service that applies them. `applied`: condition on `event` that its consumer has it.
+    """Events of one service and the service that applies them. `applied`: rows of the consumer that has applied `event`.
 
     `subject`: the field of an event that names its referral or case.
     """
@@ -60,16 +60,14 @@ HOPS = (
         "intake",
         REFERRAL_EVENT,
         "router",
-        f"""exists (
-            select from router.input
-            where person_key = event.person_key and topic = '{REFERRAL_EVENT}' and id = event.event_id)""",
+        f"router.input where person_key = event.person_key and topic = '{REFERRAL_EVENT}' and id = event.event_id",
         "reference",
     ),
     Hop(
         "router",
         CASE_EVENT,
         "notifier",
-        "exists (select from notifier.input where person_key = event.person_key and event_id = event.event_id)",
+        "notifier.input where person_key = event.person_key and event_id = event.event_id",
         "case_id",
     ),
 )
@@ -187,9 +185,12 @@ def _lacked(hop: Hop) -> TextClause:
     return text(f"""
         select position from unnest(cast(:keys as text[]), cast(:ids as text[]))
             with ordinality as event (person_key, event_id, position)
-        where not {hop.applied} and not exists (
-            select from {hop.consumer}.dead_letter as letter where letter.person_key = event.person_key
-            and letter.topic = '{hop.target}' and letter.event_id = event.event_id)
+        left join lateral (select true as is_there from {hop.applied} limit 1) as applied on true
+        left join lateral (
+            select true as is_there from {hop.consumer}.dead_letter as letter
+            where letter.person_key = event.person_key and letter.topic = '{hop.target}' and letter.event_id = event.event_id limit 1
+        ) as dead on true
+        where applied.is_there is null and dead.is_there is null
         order by position limit 1""")  # noqa: S608 - constants
 
 

@@ -23,7 +23,7 @@ import asyncpg
 import psutil
 import yaml
 
-from services.messaging import packets
+from tests.chaos.harness import packet_decoder
 from tests.field import kafka
 from tests.field.case import Unplayed
 
@@ -363,7 +363,7 @@ class Installation:
     async def _stored_message_with(self, text: bytes) -> bytes | None:
         async with self._pool() as database, database.acquire() as connection, connection.transaction():
             async for row in connection.cursor("select content from intake.packet order by id desc", prefetch=10):
-                for parts in packets.decode(row["content"]).contents:
+                for parts in packet_decoder.decode(row["content"]).contents:
                     for part in parts:
                         if text in part:
                             return part

@@ -29,7 +29,7 @@ from services.intake.responses import conformance
 from services.intake.translators import bars_fhir, council_csv, form, hl7v2
 from services.intake.translators.inbound_message import Translator
 from services.messaging import packets
-from services.messaging.packets import Place, Stored
+from services.messaging.packets import Place, StoredMessage
 from services.messaging.relay import Relay
 from services.reference import directory, fillers, lists, partners
 from tests.builders.bars import SERVICE
@@ -343,17 +343,17 @@ async def rows(engine: AsyncEngine, query: str, **values: object) -> Sequence[An
         return (await connection.execute(text(query), values)).all()
 
 
-async def published(engine: AsyncEngine) -> list[Stored]:
+async def published(engine: AsyncEngine) -> list[StoredMessage]:
     """The outbox' messages in order."""
     async with engine.connect() as tx:
         return await packets.published(tx, "intake")
 
 
-def headers_of(stored: Stored) -> dict[str, str]:
+def headers_of(stored: StoredMessage) -> dict[str, str]:
     return {name: value.decode() for name, value in stored.message.headers}
 
 
-def kind_of(stored: Stored) -> str:
+def kind_of(stored: StoredMessage) -> str:
     """The type of an event without its namespace and version, such as referral.received."""
     return headers_of(stored)["ce_type"].removeprefix("uk.lightbulb.").removesuffix(".v1")
 

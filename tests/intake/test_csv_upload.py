@@ -29,7 +29,7 @@ def database_url(template: tuple[str, str]) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 async def _nothing_is_held(engine: AsyncEngine) -> None:
     async with engine.begin() as tx:
-        for table_name in ("message", "referral", "outbox", "upload"):
+        for table_name in ("message", "referral", "packet", "upload"):
             await tx.execute(text(f"delete from intake.{table_name}"))
 
 

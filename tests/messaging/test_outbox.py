@@ -336,3 +336,29 @@ async def test_a_corrupt_packet_holds_up_its_shard_only(engine: AsyncEngine, boo
 def test_a_key_goes_to_the_partition_that_the_producer_would_choose(key: str, count: int) -> None:
     partitions = list(range(count))
     assert relay._hash(key) % count == DefaultPartitioner()(key.encode(), partitions, partitions)
+
+
+async def test_a_relay_waits_for_further_commits_only_after_a_large_round(
+    engine: AsyncEngine, bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited, sleep = [], asyncio.sleep
+
+    async def record(seconds: float) -> None:
+        waited.append(seconds)
+        await sleep(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", record)
+    monkeypatch.setattr(relay, "POLL_SECONDS", 3600.0)
+    monkeypatch.setattr(relay, "BUSY", 3)
+    monkeypatch.setattr(relay, "LINGER_SECONDS", 0.0123)
+    async with running(busy := Relay(engine, "tried", bootstrap)):
+        for count, expected in ((1, 0), (1, 0), (3, 0), (1, 1), (1, 1)):
+            await put(engine, *(OutboxMessage(topic, an_event("person", number)) for number in range(1, count + 1)))
+            busy.wake()
+            await drained(engine)
+            await until(lambda: _is_idle(busy))
+            assert waited.count(0.0123) == expected
+
+
+async def _is_idle(one: Relay) -> bool:
+    return not one._woken.is_set()

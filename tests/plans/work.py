@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from aiokafka import TopicPartition
@@ -139,8 +140,21 @@ async def messages_of_a_practice(on: Services) -> None:
         )
     ).status == 200
     assert (await intake.bars(a_bars_message(referral_id=uuid4().hex, reason="update", status="revoked"))).status >= 400
+    url = f"urn:uuid:{uuid4()}"
+    for family in ("One", "Another"):
+        assert (await intake.bars(_under_a_full_url(url, family), x_request_id=str(uuid4()))).status == 200
     reference = await _one(on, "select reference from intake.referral order by last_at desc limit 1")
     await intake.call("GET", f"/fhir/ServiceRequest/{reference}", b"", "gp-alder-lane", _IDS)
+
+
+def _under_a_full_url(url: str, family: str) -> dict[str, Any]:
+    """Return a new referral that has no other name than its fullUrl."""
+    message = a_bars_message(family=family)
+    entry = next(one for one in message["entry"] if one["resource"]["resourceType"] == "ServiceRequest")
+    del entry["resource"]["id"]
+    entry["fullUrl"] = url
+    message["entry"][0]["resource"]["focus"] = [{"reference": url}]
+    return message
 
 
 _IDS = {
@@ -308,6 +322,8 @@ async def _messages(on: Services, key: str) -> list[Message]:
 
 
 async def deliveries(on: Services) -> None:
+    for _ in range(3):
+        await events_of_a_person(on)
     for busy in (EACH, 0):
         on.deliverer._by_recipient[SLOW] = busy
         await _deliver(on, 1, Retry("http 503"))
