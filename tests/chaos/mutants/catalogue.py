@@ -89,12 +89,12 @@ def no_duplicate_guard() -> None:
 
     from services.router import store
 
-    async def none(tx: "Transaction", inputs: "Sequence[Input]") -> set[tuple[str, str, str]]:
+    async def applied(tx: "Transaction", inputs: "Sequence[Input]") -> set[tuple[str, str, str]]:
         return set()
 
-    statement = changed(store.INSERT_INPUTS.text, f"{store.INSERT_INPUTS.text} on conflict do nothing")
-    store.INSERT_INPUTS = text(statement)
-    store.applied = changed(store.applied, none)
+    statement = store.INSERT_INPUTS.text
+    store.INSERT_INPUTS = text(f"{statement} on conflict do nothing")
+    store.applied = changed(store.applied, applied)
 
 
 def unlocked_person() -> None:
