@@ -2,17 +2,18 @@
 
 The rows are those that the services wrote for that person. Each copy gets other identifiers (UUIDs, hashes, references, NHS numbers)
 wherever they occur in texts, the same ones in all of its rows; other columns are equal, and times are one second earlier for each copy.
-Bytes (messages, values of events) are copied unchanged.
+Bytes (states, packets) are copied unchanged: each copy has the person's packets, in the shards of its own key, with ids below zero, which
+no service gives. So only a person whose packets hold nothing of others can be multiplied truly.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
-from services.messaging.packets import SHARDS
+from services.messaging.packets import SHARDS, shard_of
 
 SCHEMAS = ("intake", "router", "notifier")
 CHUNK = 20_000
@@ -28,6 +29,12 @@ UNIQUE_INDEXES = """
     select indexrelid::regclass::text as name, array(select attname::text from pg_attribute
         where attrelid = indrelid and attnum = any(indkey)) as columns
     from pg_index where indrelid = $1::regclass and indisunique"""
+PACKET_COLUMNS = ("packet", "event_packet")
+"""Columns that name a packet, in the shard of the person key; `packet` of intake.message in that of the partner."""
+
+MOST_COPIES = 10_000_000
+"""Copy number n of packet p has the id -(p * MOST_COPIES + n)."""
+
 TABLES = """
     select format('%I.%I', schemaname, tablename) as name from pg_tables where schemaname = any($1) order by 1"""
 
@@ -50,9 +57,9 @@ async def rows_of(
 ) -> list[CopiedRow]:
     """Return all rows of a person with this referral, or `only` those of some tables, each with a condition of SQL.
 
-    Raises NotCopied.
+    With them come the packets that they name. Raises NotCopied.
     """
-    rows = []
+    rows, named = [], set()
     for table in [row["name"] for row in await connection.fetch(TABLES, list(SCHEMAS))]:
         columns = await connection.fetch(COLUMNS, table)
         names = {column["name"] for column in columns}
@@ -65,7 +72,46 @@ async def rows_of(
         of_person = await connection.fetch(query, person_key if found == "person_key" else reference)
         unique = await connection.fetch(UNIQUE_INDEXES, table)
         rows += [_copied(table, columns, unique, row) for row in of_person]
-    return rows
+        named |= {packet for row in of_person for packet in _packets_of(table, row, person_key)}
+    return [*[await _copied_packet(connection, *packet) for packet in sorted(named)], *rows]
+
+
+async def held_rows_of(connection: Any, schema: str, target: str) -> list[CopiedRow]:
+    """Return the first row that is held of this topic, and its packet; the copies are held in all shards."""
+    first = f"select shard, id, places from {schema}.packet_held where target = $1 order by shard, id limit 1"  # noqa: S608 - a constant
+    [held] = await connection.fetch(first, target)
+    packet = await _copied_packet(connection, schema, held["id"], f"n % {SHARDS}")
+    statement = f"""
+        insert into {schema}.packet_held (shard, target, id, places)
+        select n % {SHARDS}, $3, {_id_of_copy(str(held["id"]))}, $4 from generate_series($1::integer, $2::integer) as n"""  # noqa: S608 - constants
+    return [packet, CopiedRow(f"{schema}.packet_held", statement, [target, held["places"]])]
+
+
+def _packets_of(table: str, row: Any, person_key: str) -> Iterator[tuple[str, int, str]]:
+    """Yield schema, id and shard of each packet that a row names; the shard as an expression for copy number n."""
+    key_of_copy = _with_new_identifiers(f"'{person_key}'", person_key)
+    of_copy = f"crc32(convert_to({key_of_copy}, 'UTF8')) % {SHARDS}"
+    for column in PACKET_COLUMNS:
+        if row.get(column) is not None:
+            by_partner = (table, column) == ("intake.message", "packet")
+            yield table.partition(".")[0], int(row[column]), str(shard_of(row["partner"])) if by_partner else of_copy
+
+
+async def _copied_packet(connection: Any, schema: str, packet: int, shard: str) -> CopiedRow:
+    """Return the statement that inserts copies of a packet into the shard that `shard` gives for copy number n."""
+    table = f"{schema}.packet"
+    values = {"shard": shard, "id": _id_of_copy("id"), "created_at": "created_at - n * interval '1 second'"}
+    columns = [column["name"] for column in await connection.fetch(COLUMNS, table)]
+    selected = ", ".join(values.get(column, column) for column in columns)
+    statement = f"""
+        insert into {table} ({", ".join(columns)}) overriding system value
+        select {selected} from {table} cross join generate_series($1::integer, $2::integer) as n where id = {packet}
+        on conflict do nothing"""  # noqa: S608 - names of our tables
+    return CopiedRow(table, statement, [])
+
+
+def _id_of_copy(packet: str) -> str:
+    return f"-({packet}::bigint * {MOST_COPIES} + n)"
 
 
 def _selected(column: Any) -> str:
@@ -86,7 +132,11 @@ def _copied(table: str, columns: Sequence[Any], unique: Iterable[Any], row: Any)
 def _check_unique(table: str, columns: Sequence[Any], unique: Iterable[Any], row: Any) -> None:
     generated = {column["name"] for column in columns if column["is_generated"]}
     for index in unique:
-        differs = [name for name in index["columns"] if name in generated or IDENTIFIER.search(str(row[name]))]
+        differs = [
+            name
+            for name in index["columns"]
+            if name in generated or row[name] is None or IDENTIFIER.search(str(row[name]))
+        ]
         if not differs:
             raise NotCopied(f"{index['name']} of {table}: no identifier in {', '.join(index['columns'])}")
 
@@ -96,10 +146,9 @@ def _expression(column: Any, row: Any, place: int) -> str:
     kind, value = column["type"], row[column["name"]]
     if kind == "bytea":
         return f"${place}::bytea"
+    if column["name"] in PACKET_COLUMNS:
+        return _id_of_copy(f"${place}::text")
     text = _with_new_identifiers(f"${place}::text", value or "")
-    if column["name"] == "shard":  # a function of the key (services/messaging/packets.py)
-        key = _with_new_identifiers(f"'{row['person_key']}'", row["person_key"])
-        text = f"case when {text} is not null then crc32(convert_to({key}, 'UTF8')) % {SHARDS} end"
     return f"cast({text} as {kind})" + (" - n * interval '1 second'" if kind.startswith("timestamp") else "")
 
 

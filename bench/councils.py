@@ -40,7 +40,7 @@ ROWS_A_SECOND, MORE_MEMORY = 2_000, 64
 """Aims: rows per second of a file at the least, and growth of intake's memory over it, in MiB, at the most."""
 
 CSV, WORKBOOK = "text/csv", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-TABLES = ("message", "referral", "outbox", "upload", "upload_part")
+TABLES = ("message", "referral", "packet", "upload", "upload_part")
 console = Console(width=120)
 
 

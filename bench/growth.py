@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,6 +39,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import copies, councils, loop
+from bench.copies import CopiedRow
 from bench.load import FHIR_JSON, percentile
 from bench.loop import PRACTICE, BenchmarkResult
 from bench.messages import BenchmarkMessage, messages
@@ -272,6 +273,17 @@ def _check_disk(folder: Path, persons: int, bytes_a_person: float) -> None:
         raise SystemExit(2)
 
 
+def _alone(system: GrowingSystem) -> tuple[str, str]:
+    """Refer one person alone, so that no packet holds anything of others too; return person key and reference."""
+    [message] = messages(1, f"alone {time.time()}")
+    system.post(message)
+    query = """
+        select person_key, reference from router.referral where correlation_id = $1 and exists (
+            select from notifier.feedback as told where told.reference = referral.reference having every(told.state = 'accepted'))"""
+    [person] = _until(lambda: asyncio.run(system.query(query, message.correlation_id)))
+    return person["person_key"], person["reference"]
+
+
 async def _grow(system: GrowingSystem, person_key: str, reference: str) -> None:
     """Copy the person until there are `--persons`; the first copies show how much disk one needs."""
     persons = system.args.persons
@@ -453,12 +465,11 @@ def _cost_with_refusing_topic(system: GrowingSystem) -> ReferralCost:
     asyncio.run(_refuse(system.running.addresses["kafka"], topic))
     [message] = messages(1, f"refusing {time.time()}")
     system.post(dataclasses.replace(message, body=message.body.replace(OUR_POSTCODE, ITS_POSTCODE)))
-    query = "select person_key from router.outbox where published_at is null and target = $1"
-    person_key = str(_until(lambda: system.value(query, topic)))
-    waiting = {"router.outbox": f"published_at is null and target = '{topic}'"}
-    asyncio.run(_copy(system, person_key, "", waiting))
+    query = "select id from router.packet_held where target = $1"
+    _until(lambda: system.value(query, topic))
+    asyncio.run(_copy(system, lambda connection: copies.held_rows_of(connection, "router", topic)))
     cost = _cost(system, "topic refuses")
-    asyncio.run(system.query("delete from router.outbox where published_at is null and target = $1", topic))
+    asyncio.run(system.query("delete from router.packet_held where target = $1", topic))
     return cost
 
 
@@ -484,16 +495,16 @@ def _cost_with_slow_practice(system: GrowingSystem) -> ReferralCost:
     person_key = str(_until(lambda: system.value(query.format("person_key"), SLOW_PRACTICE)))
     reference = system.value(query.format("reference"), SLOW_PRACTICE)
     waiting = dict.fromkeys(("notifier.conversation", "notifier.feedback", "notifier.input"), "true")
-    asyncio.run(_copy(system, person_key, reference, waiting))
+    asyncio.run(_copy(system, lambda connection: copies.rows_of(connection, person_key, reference, waiting)))
     with _slow_practice(system.slow_port):
         return _cost(system, "practice slow")
 
 
-async def _copy(system: GrowingSystem, person_key: str, reference: str, only: Mapping[str, str]) -> None:
+async def _copy(system: GrowingSystem, rows_of: Callable[[Any], Awaitable[list[CopiedRow]]]) -> None:
     waiting = system.args.waiting
     connection = await copies.connect(system.running.addresses["postgres"])
     try:
-        rows = await copies.rows_of(connection, person_key, reference, only)
+        rows = await rows_of(connection)
         _say(f"{waiting:,} times: {', '.join(row.table for row in rows)}")
         await copies.insert(connection, rows, 1, waiting)
         await connection.execute("vacuum (analyze)")
@@ -543,11 +554,9 @@ def _until(look: Callable[[], Any]) -> Any:
 
 def _measure(system: GrowingSystem) -> bool:
     """Measure everything; return whether nothing was lost, repeated or not decided."""
-    warm = _referrals(system, "warm", min(300, system.args.count))
+    _referrals(system, "warm", min(300, system.args.count))
     empty = _cost(system, "empty")
-    query = "select person_key, reference from router.referral where correlation_id = $1"
-    [person] = asyncio.run(system.query(query, str(warm.posts[0]["id"])))
-    asyncio.run(_grow(system, person["person_key"], person["reference"]))
+    asyncio.run(_grow(system, *_alone(system)))
     _referrals(system, "warm again", min(300, system.args.count))
     grown = _cost(system, "grown")
     _show_costs(f"After {system.args.persons:,} persons", [empty, grown])

@@ -1,5 +1,5 @@
 """Searches for personal data where none may be: in everything that a test run logged, at DEBUG and with client libraries on, in the
-database but for the columns that are for it, in what the kernel tells of processes.
+database but for the columns and parts of packets that are for it, in what the kernel tells of processes.
 
 The run's own process logs to one file, configured as a service is; service processes inherit DEBUG and log below pytest's folder.
 Every test's people have synthetic NHS numbers (999 and seven digits), so whoever is logged is found by number, or by a canary's name.
@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.runtime import logs
 from services.runtime.settings import Settings
+from tests.chaos.harness import packet_decoder
 
 PERSONAL = re.compile(r"\b999[ -]?\d{3}[ -]?\d{4}\b|CANARY[A-Z]*|Canary[a-z]+")
 
@@ -53,9 +54,8 @@ def found_in(files: Iterable[Path]) -> list[str]:
 
 MAY_HOLD = frozenset(
     {
-        # what was sent, byte for byte, and what the sender's ids are made of
-        "intake.message.body",
-        "intake.message.response_body",
+        # what was sent, byte for byte, its answer, and what the sender's ids are made of
+        "intake.packet.content/contents",
         "intake.message.referral_id",
         "intake.message_key.key",
         "intake.referral.referral_id",
@@ -64,19 +64,16 @@ MAY_HOLD = frozenset(
         "intake.attachment.content",
         "intake.upload_part.bytes",
         # events, and what follows from them
-        "intake.outbox.value",
-        "router.outbox.value",
-        "notifier.outbox.value",
-        "router.input.value",
+        "intake.packet.content/value",
+        "router.packet.content/value",
+        "notifier.packet.content/value",
         "router.case.state",
-        "router.case_event.data",
         "router.person.state",
         "router.referral.state",
-        "notifier.feedback.content",
-        "notifier.feedback.body",
-        "notifier.feedback.steps",
-        # by whom MESH finds a practice: its own routing words
-        "notifier.feedback.ids",
+        # the value of an input, which is the second part of its content
+        "router.packet.content/contents/1",
+        # feedback, the bytes that are sent, and by whom MESH finds a practice: its own routing words
+        "notifier.packet.content/contents",
         # records that could not be processed, as they came, and as an operator corrected them
         *(
             f"{service}.{table}.{column}"
@@ -86,7 +83,7 @@ MAY_HOLD = frozenset(
         ),
     }
 )
-"""Columns whose purpose is personal data. Whatever column is added is searched until it stands here."""
+"""Columns whose purpose is personal data, and parts of packets: whatever is added is searched until it stands here."""
 
 COLUMNS = """
     select table_schema || '.' || table_name || '.' || column_name, data_type
@@ -95,27 +92,55 @@ COLUMNS = """
 
 
 async def in_columns(connection: AsyncConnection) -> list[str]:
-    """Columns that hold personal data and may not; never what."""
-    tables: dict[str, list[str]] = {}
+    """Columns, and parts of packets, that hold personal data and may not; never what."""
+    texts: dict[str, list[str]] = {}
+    found: set[str] = set()
     for name, kind in (await connection.exec_driver_sql(COLUMNS)).all():
         table, _, column = name.rpartition(".")
-        if name not in MAY_HOLD:
-            tables.setdefault(table, []).append(_holding(column, kind))
-    found: list[str] = []
-    for table, read in tables.items():
+        if kind == "bytea" and name not in MAY_HOLD:
+            found |= await _in_bytes(connection, name)
+        elif name not in MAY_HOLD:
+            texts.setdefault(table, []).append(f'bool_or("{column}"::text ~ \'{PATTERN}\') as "{column}"')
+    for table, read in texts.items():
         asked = f"select {', '.join(read)} from {_quoted(table)}"  # one look at each table
         holding = (await connection.exec_driver_sql(asked)).one()._mapping
-        found += [f"{table}.{column}" for column, holds in holding.items() if holds]
-    return found
+        found |= {f"{table}.{column}" for column, holds in holding.items() if holds}
+    return sorted(found)
+
+
+async def _in_bytes(connection: AsyncConnection, name: str) -> set[str]:
+    """The parts of a column of bytes that hold personal data: what is compressed is decompressed, and a packet taken apart."""
+    table, _, column = name.rpartition(".")
+    asked = f'select "{column}" from {_quoted(table)} where "{column}" is not null'
+    rows = (await connection.exec_driver_sql(asked)).scalars()
+    parts = (part for row in rows for part in (_of_packet if name in PACKETS else _whole)(name, row))
+    return {part for part, held in parts if part not in MAY_HOLD and PERSONAL.search(held.decode("utf-8", "replace"))}
+
+
+PACKETS = frozenset(f"{schema}.packet.content" for schema in ("intake", "router", "notifier"))
+
+
+def _of_packet(name: str, row: bytes) -> Iterator[tuple[str, bytes]]:
+    packet = packet_decoder.decode(row)
+    for message in packet.messages:
+        yield f"{name}/target", message.target.encode()
+        yield f"{name}/person_key", message.person_key.encode()
+        yield f"{name}/headers", b" ".join([*map(str.encode, message.headers), *message.headers.values()])
+        yield f"{name}/value", message.value
+    for content in packet.contents:
+        for number, part in enumerate(content):
+            yield (f"{name}/contents" if f"{name}/contents" in MAY_HOLD else f"{name}/contents/{number}"), part
+
+
+def _whole(name: str, row: bytes) -> Iterator[tuple[str, bytes]]:
+    try:
+        yield name, packet_decoder.decompress(row)
+    except ValueError:
+        yield name, row
 
 
 PATTERN = r"\m999[ -]?\d{3}[ -]?\d{4}\M|CANARY|Canary[a-z]"
 """PERSONAL, as PostgreSQL writes it."""
-
-
-def _holding(column: str, kind: str) -> str:
-    read = f"encode(\"{column}\", 'escape')" if kind == "bytea" else f'"{column}"::text'
-    return f"bool_or({read} ~ '{PATTERN}') as \"{column}\""
 
 
 def _quoted(table: str) -> str:

@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from infra.operations import redaction
 from infra.operations.audit_log import Operator, record_action
 from infra.operations.queries import NoSuchRow
+from services.notifier import store
 from services.notifier.circuits import HELD
-from services.notifier.store import plain
 from services.runtime.database import Transaction
 
 STATES = ("waiting", "failed", "accepted", "kept", "collected")
@@ -104,7 +104,15 @@ def _indexed(filters: FeedbackFilters) -> list[str]:
     """Return the conditions by which an index finds the rows: the reference, else one query for each state."""
     if filters.reference is not None:
         return ["feedback.reference = :reference and feedback.state = any(cast(:states as text[]))"]
-    return [f"feedback.state = '{state}'" for state in filters.states]
+    return [f"feedback.state = '{state}'{_BY_INDEX.get(state, '')}" for state in filters.states]
+
+
+_BY_INDEX = {
+    "waiting": " and waiting.due_since is not null",
+    "failed": " and feedback.failed_at is not null",
+    "kept": " and feedback.channel = 'mailbox' and feedback.collected_at is null",
+}
+"""What is true of the feedback in a state, and of little other feedback: an index has it."""
 
 
 _WHERE = """
@@ -191,15 +199,16 @@ async def show(engine: AsyncEngine, row: FeedbackRow, personal: Operator | None)
         if personal is not None:
             await record_action(tx, "notifier", "show personal", personal, {"feedback": [row.feedback_id]})
         stored = (await tx.execute(_STORED, of)).one()
+        [content] = await store.contents(tx, [stored])
         attempts = (await tx.execute(_ATTEMPTS, of)).all()
         actions = (await tx.execute(_ACTIONS, {"details": json.dumps({"feedback": [row.feedback_id]})})).all()
-    content = {"content": plain(stored.content), "ids": plain(stored.ids)}
+    inside = {"content": json.loads(content.json), "ids": content.ids}
     return {
         **row.as_dict(),
-        "steps": plain(stored.steps),
+        "steps": store.steps_of(stored),
         "receipt": stored.receipt,
-        "size": len(stored.body),
-        **(content | {"body": _decoded(stored.body)} if personal else _masked(content)),
+        "size": len(content.body),
+        **(inside | {"body": _decoded(content.body)} if personal else _masked(inside)),
         "tried": [
             {"at": one.ended_at.isoformat(), "number": one.number, "outcome": one.outcome, "reason": one.reason}
             for one in attempts
@@ -219,12 +228,20 @@ def _decoded(body: bytes) -> str:
     return body.decode("utf-8", "backslashreplace")
 
 
-_STORED = text("""
-    select content, ids, steps, receipt, body from notifier.feedback where person_key = :key and feedback_id = cast(:id as uuid)""")
+_STORED = text(f"""
+    select person_key, channel, packet, place, receipt, {store.TIMES} from notifier.feedback
+    where person_key = :key and feedback_id = cast(:id as uuid)""")  # noqa: S608 - a constant
 
-_ATTEMPTS = text("""
+_FIRST_SUCCESS = "accepted.attempts = 1 and accepted.state = 'accepted' and accepted.sent_at is not null"
+"""SQL condition: accepted at the first attempt, which has no row of its own but if it was a repeat."""
+
+_ATTEMPTS = text(f"""
     select number, ended_at, outcome, reason from notifier.attempt where person_key = :key and feedback_id = cast(:id as uuid)
-    order by number desc limit 100""")
+    union all
+    select 1, accepted_at, 'delivered', null from notifier.feedback as accepted
+    where person_key = :key and feedback_id = cast(:id as uuid) and {_FIRST_SUCCESS} and not exists (
+        select from notifier.attempt where person_key = :key and feedback_id = cast(:id as uuid))
+    order by number desc limit 100""")  # noqa: S608 - a constant
 
 _ACTIONS = text("""
     select at, action, operator, reason from notifier.operator_action where details @> cast(:details as jsonb) order by id limit 100""")
@@ -274,6 +291,7 @@ async def resend(engine: AsyncEngine, planned: Sequence[PlannedResend], by: Oper
     async with engine.begin() as tx:
         # the notifier changes a feedback only with its conversation locked
         await tx.execute(_LOCK, dict(zip(("keys", "references", "recipients", "channels"), columns, strict=True)))
+        await tx.execute(_KEEP_FIRST, _keys(rows))
         again = {str(feedback_id) for feedback_id in (await tx.execute(_AGAIN, _keys(rows))).scalars()}
         done = [row for row in rows if row.feedback_id in again]
         if done:
@@ -292,9 +310,17 @@ _LOCK = text("""
          as given (person_key, reference, recipient, channel) using (person_key, reference, recipient, channel)
     order by person_key, reference, recipient, channel for update of held""")
 
+_KEEP_FIRST = text(f"""
+    insert into notifier.attempt (person_key, feedback_id, number, started_at, ended_at, outcome)
+    select person_key, feedback_id, 1, accepted.sent_at, accepted.accepted_at, 'delivered'
+    from unnest(cast(:keys as text[]), cast(:ids as uuid[])) as given (person_key, feedback_id)
+    join notifier.feedback as accepted using (person_key, feedback_id)
+    where {_FIRST_SUCCESS}
+    on conflict do nothing""")  # noqa: S608 - a constant
+
 _AGAIN = text("""
     update notifier.feedback as feedback
-    set state = 'waiting', reason = null, steps = feedback.steps || jsonb_build_object('resent', clock_timestamp())
+    set state = 'waiting', reason = null, resent_at = clock_timestamp()
     from unnest(cast(:keys as text[]), cast(:ids as uuid[])) as given (person_key, feedback_id)
     where feedback.person_key = given.person_key and feedback.feedback_id = given.feedback_id
       and feedback.state in ('failed', 'accepted')

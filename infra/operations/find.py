@@ -87,9 +87,8 @@ async def by_nhs_number(
 
 async def messages(engine: AsyncEngine, filters: SearchFilters) -> SearchResult:
     """Find messages by partner and time of receipt, refused ones too."""
-    by_partner = filters.partner is not None
     async with engine.connect() as tx:
-        return await _hits(tx, _BY_PARTNER if by_partner else _BY_TIME, _ids(filters) if by_partner else {}, filters)
+        return await _hits(tx, _MESSAGES, _ids(filters), filters)
 
 
 def _ids(filters: SearchFilters) -> dict[str, UUID]:
@@ -115,55 +114,61 @@ _PLACED = """
     select found.received_at, found.partner, found.format, found.verdict, found.reference, known.status, known.case_id,
            work.holder, work.home_hub
     from found
-    left join router.referral as known on known.reference = found.reference
+    left join intake.referral as taken on taken.reference = found.reference
+    left join router.referral as known on known.person_key = taken.person_key and known.reference = taken.reference
     left join router."case" as work on work.person_key = known.person_key and work.case_id = known.case_id
     order by found.received_at desc, found.reference"""
 
-_REFERRALS = """
+
+def _referrals(sent: str) -> str:
+    """Return a query for the latest of these rows of intake.referral, which are named `sent`."""
+    return f"""
     select sent.first_at as received_at, sent.partner, first.format, cast(null as text) as verdict, sent.reference
-    from named join intake.referral as sent on sent.reference = named.reference
-    left join lateral (
+    from {sent} left join lateral (
         select format from intake.message where reference = sent.reference order by received_at limit 1
     ) as first on true
     where (cast(:partner as text) is null or sent.partner = :partner)
       and (cast(:since as timestamptz) is null or sent.first_at >= :since)
-      and (cast(:until as timestamptz) is null or sent.first_at < :until)"""
+      and (cast(:until as timestamptz) is null or sent.first_at < :until)
+    order by sent.first_at desc limit :limit"""  # noqa: S608 - constants
+
 
 _MESSAGE = "select received_at, partner, format, verdict, reference from intake.message"
 
 _BY_NAME = text(f"""
     with of_case as (
-        select person_key from router.case_event where case_id = :name limit 1
+        select person_key from router."case" where case_id = :name limit 1
     ), named as (
         select reference from intake.referral where reference = :reference
         union select reference from intake.referral where sender_reference = :folded
         union select reference from intake.message where correlation_id = :name and reference is not null
         union select known.reference from of_case join router.referral as known using (person_key) where known.case_id = :name
     ), found as (
-        ({_REFERRALS} order by sent.first_at desc limit :limit)
+        ({_referrals("named join intake.referral as sent on sent.reference = named.reference")})
         union all
         ({_MESSAGE} where correlation_id = :name and reference is null and {_WITHIN} order by received_at desc limit :limit)
     )
     {_PLACED} limit :limit""")  # noqa: S608 - constants
 
 _BY_KEY = text(f"""
-    with named as (
-        select reference from router.referral where person_key = :key
-        union
-        select convert_from(value, 'UTF8')::jsonb ->> 'reference' from (
-            select value from intake.outbox where person_key = :key order by id desc limit :limit
-        ) as latest
-    ), found as (
-        {_REFERRALS} order by sent.first_at desc limit :limit
-    )
+    with found as ({_referrals("(select * from intake.referral where person_key = :key) as sent")})
     {_PLACED}""")  # noqa: S608 - constants
 
-_BY_PARTNER = text(f"""
-    with found as (
-        {_MESSAGE} where partner = :partner and id >= :from and id < :to and {_WITHIN} order by id desc limit :limit
-    )
-    {_PLACED}""")
+PARTNERS = """
+    partners (partner) as (
+        (select partner from intake.message order by partner limit 1)
+        union all
+        select next.partner from partners cross join lateral (
+            select partner from intake.message where partner > partners.partner order by partner limit 1) as next
+    )"""
+"""Common table expression for `with recursive`: every partner that sent a message, each by one index search."""
 
-_BY_TIME = text(f"""
-    with found as ({_MESSAGE} where {_WITHIN} order by received_at desc limit :limit)
-    {_PLACED}""")
+_MESSAGES = text(f"""
+    with recursive {PARTNERS}, found as (
+        select latest.* from partners cross join lateral (
+            {_MESSAGE} where partner = partners.partner and id >= :from and id < :to and {_WITHIN} order by id desc limit :limit
+        ) as latest
+        where cast(:partner as text) is null or partners.partner = :partner
+        order by received_at desc limit :limit
+    )
+    {_PLACED}""")  # noqa: S608 - constants

@@ -1,18 +1,18 @@
 """Where one referral is now: its status and hubs, the last thing that happened, and what it waits for. No personal data."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.operations import feedback, reasons
+from infra.operations.referral_messages import LATEST, ReferralMessage, ReferralMessages
 from services.notifier.circuits import HELD
-
-LATEST = 10_000
-"""Maximum number of events of a person that are searched for the referral, the latest ones: many may share a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,13 @@ class ReferralPosition:
         return asdict(self) | {"received_at": self.received_at.isoformat()}
 
 
-async def find(connection: AsyncConnection, reference: str) -> ReferralPosition | None:
-    """Return the position of the referral with this reference, or None if there is none."""
+async def find(connection: AsyncConnection, reference: str, messages: ReferralMessages) -> ReferralPosition | None:
+    """Return the position of the referral with this reference and these messages, or None if there is none."""
     row = (await connection.execute(_REFERRAL, {"reference": reference})).first()
     if row is None:
         return None
     fields = ("partner", "received_at", "status", "case_id", "case_status", "business_status", "holder", "home_hub")
-    waits = await _waits(connection, reference, row)
+    waits = await _waits(connection, reference, row, messages)
     return ReferralPosition(reference, **{name: getattr(row, name) for name in fields}, waits_for=tuple(waits))
 
 
@@ -53,12 +53,19 @@ _REFERRAL = text("""
     where sent.reference = :reference and sent.person_key <> ''""")
 
 
-async def _waits(connection: AsyncConnection, reference: str, of: Row[Any]) -> list[str]:
+async def _waits(connection: AsyncConnection, reference: str, of: Row[Any], messages: ReferralMessages) -> list[str]:
     """Return what the referral waits for, in the order of its path."""
     keys = {"reference": reference, "key": of.person_key, "case": of.case_id, "latest": LATEST}
-    waits: list[str] = []
-    for statement, described in _WAITS:
-        waits += [described(row) for row in await connection.execute(statement, keys)]
+
+    async def found(*of: Wait) -> list[str]:
+        return [described(row) for statement, described in of for row in await connection.execute(statement, keys)]
+
+    waits = [
+        *_unpublished(messages.intake),
+        *await found(_IN_ROUTER),
+        *_unpublished(messages.router),
+        *await found(*_IN_NOTIFIER),
+    ]
     if not waits and (of.known_version or 0) < of.sent_version:
         waits.append(f"the router, which has not decided on version {of.sent_version}")
     return [*waits, *_work(of)]
@@ -74,8 +81,11 @@ def _work(of: Row[Any]) -> Iterator[str]:
         yield f"hub {of.holder or 'none'}, which works on it"
 
 
-def _unpublished(row: Row[Any]) -> str:
-    return f"Kafka: {row.number} not published on {row.target}, the oldest since {_time(row.since)}"
+def _unpublished(messages: Iterable[ReferralMessage]) -> Iterator[str]:
+    waiting = sorted((one.target, one.created_at) for one in messages if one.published_at is None)
+    for target, of_target in groupby(waiting, key=itemgetter(0)):
+        since = [created_at for _, created_at in of_target]
+        yield f"Kafka: {len(since)} not published on {target}, the oldest since {_time(since[0])}"
 
 
 def _dead_letter(row: Row[Any]) -> str:
@@ -120,25 +130,11 @@ def _dead_letters(service: str) -> TextClause:
         order by parked.id""")  # noqa: S608 - a constant name
 
 
-def _unpublished_of(service: str, concerned: str) -> TextClause:
-    return text(f"""
-        select target, count(*) as number, min(created_at) as since from (
-            select * from {service}.outbox where person_key = :key and published_at is null order by id desc limit :latest
-        ) as latest
-        where {concerned} group by target order by target""")  # noqa: S608 - constants
+Wait = tuple[TextClause, Callable[[Row[Any]], str]]
+"""What a referral may wait for: the statement that finds it, and how it is described."""
 
-
-_WAITS = (
-    (_unpublished_of("intake", "convert_from(value, 'UTF8')::jsonb ->> 'reference' = :reference"), _unpublished),
-    (_dead_letters("router"), _dead_letter),
-    (
-        _unpublished_of(
-            "router",
-            """headers::jsonb ->> 'ce_correlationid' = (
-                select correlation_id from router.referral where person_key = :key and reference = :reference)""",
-        ),
-        _unpublished,
-    ),
+_IN_ROUTER: Wait = (_dead_letters("router"), _dead_letter)
+_IN_NOTIFIER: tuple[Wait, ...] = (
     (_dead_letters("notifier"), _dead_letter),
     (
         text("""
@@ -185,4 +181,3 @@ _WAITS = (
         _kept,
     ),
 )
-"""What a referral may wait for: the statement that finds it, and how it is described."""

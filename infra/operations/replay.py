@@ -7,12 +7,14 @@ snapshot.
 
 # ruff: noqa: S608 - schema and table names are constants
 
+import hashlib
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -145,49 +147,82 @@ async def snapshot(engine: AsyncEngine) -> AsyncIterator[Transaction]:
 
 # ---- comparing ------------------------------------------------------------------------------------------------------
 
-Lines = dict[str, str]
-"""For each table a query of (person_key, line), with a line for each row that must be equal. `{schema}` is filled in."""
+
+class Line(NamedTuple):
+    """What must be equal of a row or message. `place`: its place among the lines of its key; 0 if the table has no order."""
+
+    person_key: str
+    text: str
+    place: int = 0
+
+
+Lines = Mapping[str, Callable[[Transaction, str], AsyncIterator[Line]]]
+"""For each table the function that yields its lines in a schema."""
+
+PART = 5_000
+"""Lines that one statement stores."""
 
 
 async def compare(
-    tx: Transaction, schema: str, other: str, lines: Lines, excluded: str
+    tx: Transaction, schemas: Sequence[str], lines: Lines, excluded: str
 ) -> tuple[int, str, tuple[tuple[str, tuple[str, ...]], ...]]:
-    """Return the number of person keys, the fingerprint of their checksums, and the differences.
+    """Return the number of person keys, the fingerprint of their checksums, and the differences of these two schemas.
 
-    A difference is a person key and its differing tables. `excluded`: a query of person keys that are not compared.
+    A difference is a person key and its differing tables. `excluded`: a query of person keys that are not compared. The checksums of all
+    lines stand in a temporary table, so that no more than PART of them are in memory.
     """
-    current, replayed = (_sums(name, lines) for name in (schema, other))
-    keys, fingerprint = (
-        await tx.execute(
-            text(f"select count(*), md5(string_agg(sum, '' order by person_key)) from ({current}) as sums")
-        )
-    ).one()
-    differing = await tx.scalars(
-        text(f"""
-            select coalesce(stands.person_key, came.person_key) as person_key
-            from ({current}) as stands full join ({replayed}) as came using (person_key)
-            where stands.sum is distinct from came.sum and coalesce(stands.person_key, came.person_key) not in ({excluded})
-            order by 1""")
-    )
-    differences = [(key, await _tables(tx, key, schema, other, lines)) for key in differing.all()]
-    return keys, fingerprint or "", tuple(differences)
+    await tx.execute(text(_LINES))
+    for table, lines_of in lines.items():
+        for schema in schemas:
+            await _store(tx, schema, table, lines_of(tx, schema))
+    keys, fingerprint = (await tx.execute(text(_FINGERPRINT), {"schema": schemas[0]})).one()
+    differing = await tx.execute(text(_DIFFERING.format(excluded=excluded)))
+    return keys, fingerprint or "", tuple((row.person_key, tuple(row.names)) for row in differing)
 
 
-def _sums(schema: str, lines: Lines) -> str:
-    """Return the query of one checksum for each person key, over all tables."""
-    every = " union all ".join(
-        f"select person_key, '{table} ' || md5(line) as line from ({query.format(schema=schema)}) as t_{table}"
-        for table, query in lines.items()
-    )
-    return f"select person_key, md5(string_agg(line, '|' order by line)) as sum from ({every}) as lines group by person_key"
+async def _store(tx: Transaction, schema: str, table: str, lines: AsyncIterator[Line]) -> None:
+    part: list[Line] = []
+    async for line in lines:
+        part.append(line)
+        if len(part) == PART:
+            await _store_part(tx, schema, table, part)
+            part = []
+    await _store_part(tx, schema, table, part)
 
 
-async def _tables(tx: Transaction, key: str, schema: str, other: str, lines: Lines) -> tuple[str, ...]:
-    async def lines_of(name: str, query: str) -> str | None:
-        every = f"select string_agg(line, '|' order by line) from ({query.format(schema=name)}) as t where person_key = :key"
-        aggregated: str | None = await tx.scalar(text(every), {"key": key})
-        return aggregated
+async def _store_part(tx: Transaction, schema: str, table: str, part: Sequence[Line]) -> None:
+    columns = {
+        "keys": [one.person_key for one in part],
+        "places": [one.place for one in part],
+        "sums": [hashlib.sha256(one.text.encode()).digest() for one in part],
+    }
+    await tx.execute(text(_STORE), {"schema": schema, "name": table} | columns)
 
-    return tuple(
-        [table for table, query in lines.items() if await lines_of(schema, query) != await lines_of(other, query)]
-    )
+
+_LINES = """
+    create temporary table replay_line (schema text, name text, person_key text, place bigint, sum bytea) on commit drop"""
+
+_STORE = """
+    insert into pg_temp.replay_line (schema, name, person_key, place, sum)
+    select cast(:schema as text), cast(:name as text), key, place, sum
+    from unnest(cast(:keys as text[]), cast(:places as bigint[]), cast(:sums as bytea[])) as line (key, place, sum)"""
+
+_SUMS = """
+    select schema, person_key, name, md5(string_agg(sum, '' order by place, sum)) as sum from pg_temp.replay_line
+    group by schema, person_key, name"""
+
+_FINGERPRINT = f"""
+    select count(distinct person_key), md5(string_agg(sum, '' order by person_key, name))
+    from ({_SUMS}) as sums where schema = :schema"""
+
+_DIFFERING = f"""
+    select person_key, array_agg(name order by name) as names from (
+        select person_key, name from ({_SUMS}) as sums
+        group by person_key, name having count(*) < 2 or min(sum) <> max(sum)
+    ) as differing
+    where person_key not in ({{excluded}}) group by person_key order by person_key"""
+
+
+def canonical(json: bytes) -> str:
+    """Return JSON with the members of its objects in one order, as a text that is equal for equal values."""
+    return msgspec.json.encode(msgspec.json.decode(json), order="deterministic").decode()

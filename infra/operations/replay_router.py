@@ -2,8 +2,9 @@
 
 # ruff: noqa: S608 - schema and table names are constants
 
+import hashlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -13,12 +14,17 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operations import replay
-from infra.operations.replay import CannotReplay, Lines, Progress, Proof, ReplayTarget
+from infra.operations.replay import CannotReplay, Line, Lines, Progress, Proof, ReplayTarget
+from schemas.topics import REFERRAL_EVENT
+from services.messaging import packets
 from services.messaging.cloudevents import KafkaRecord
+from services.messaging.packets import Message, Packet, Place, shard_of
 from services.reference import directory as directories
 from services.reference.directory import Directory
-from services.router import directory_versions, store
+from services.router import directory_versions, store, stored_state
 from services.router.consumer import Batches
+from services.runtime import tracing
+from services.runtime.compression import decompress
 from services.runtime.database import Transaction
 
 SCHEMA, OTHER = "router", "replay_router"
@@ -29,11 +35,15 @@ TABLES = (
     "referral",
     "input",
     "case_event",
-    "outbox",
+    "packet",
+    "packet_held",
     "dead_letter",
     "dead_letter_group",
     "dead_letter_edit",
 )
+
+READ_AT_ONCE = 100
+"""Rows of the history whose packets are in memory at the same time."""
 
 APART = 10_000
 """Largest distance between two inputs of one batch in the order of positions: other processes apply inputs in between."""
@@ -41,30 +51,14 @@ APART = 10_000
 PASSES = 5
 """Number of passes. Person keys with inputs that are not replayed after the last one are left out of the comparison."""
 
-LINES: Lines = {
-    "person": "select person_key, t::text as line from {schema}.person as t",
-    "case": 'select person_key, t::text as line from {schema}."case" as t',
-    # Without the marks of the schedule, which is not an input.
-    "referral": "select person_key, (to_jsonb(t) - 'overdue_on' - 'overdue_held')::text as line from {schema}.referral as t",
-    "case_event": "select person_key, t::text as line from {schema}.case_event as t",
-    "sequence": """select person_key, concat_ws(' ', last_sequence, persons, verified_persons) as line from {schema}.person_key
-                   where last_sequence > 0""",
-    # Without the trace context, which differs if either the router or the replay was not traced, and without the events of the
-    # schedule, which are inputs.
-    "outbox": """select person_key, row_number() over (partition by person_key order by id) || ' ' || target || ' '
-                        || regexp_replace(headers, ', "traceparent": "[^"]*"', '')
-                        || ' ' || md5(value) as line from {schema}.outbox
-                 where republished_from is null and target <> 'referral.event'""",
-}
-
 
 @dataclass(slots=True)
 class AppliedBatch:
-    """The inputs that one batch applied together, at one time, with one version of the directory."""
+    """The inputs that one batch applied together, at one time, with one version of the directory, as rows."""
 
     time: datetime
     version: str
-    records: list[KafkaRecord] = field(default_factory=list)
+    inputs: list[Any] = field(default_factory=list)
     last: int = 0
 
 
@@ -115,10 +109,11 @@ async def _prove(
             by_version = await _directories(tx, folder)
             async for batch in batches(tx):
                 as_of["now"] = batch.time
-                await Batches(target, by_version[batch.version], clock=lambda at=batch.time: at).receive(batch.records)  # type: ignore[misc]  # a lambda's default
-                done += len(batch.records)
-                progress(done, done - len(batch.records) + total)
-                total -= len(batch.records)
+                records = await _records(tx, batch.inputs)
+                await Batches(target, by_version[batch.version], clock=lambda at=batch.time: at).receive(records)  # type: ignore[misc]  # a lambda's default
+                done += len(records)
+                progress(done, done - len(records) + total)
+                total -= len(records)
             seconds += time.perf_counter() - begun
     raise AssertionError
 
@@ -151,16 +146,13 @@ async def batches(tx: Transaction) -> AsyncIterator[AppliedBatch]:
     their first input, they are therefore in the order in which they changed each key.
     """
     waiting: dict[tuple[datetime, str], AppliedBatch] = {}
-    rows = await tx.stream(
-        text(
-            f"select position, person_key, topic, id, time, directory_version, headers, value {_MISSING} order by position"
-        )
-    )
+    columns = "position, person_key, topic, id, time, directory_version, packet, place"
+    rows = await tx.stream(text(f"select {columns} {_MISSING} order by position"))
     place = 0
     async for row in rows:
         place += 1
         batch = waiting.setdefault((row.time, row.directory_version), AppliedBatch(row.time, row.directory_version))
-        batch.records.append(_record(row))
+        batch.inputs.append(row)
         batch.last = place
         while (first := next(iter(waiting.values()))).last + APART < place:
             yield waiting.pop((first.time, first.version))
@@ -168,13 +160,89 @@ async def batches(tx: Transaction) -> AsyncIterator[AppliedBatch]:
         yield batch
 
 
-def _record(row: Any) -> KafkaRecord:
-    headers = store.stored_headers(row.headers)
-    return KafkaRecord(row.topic, 0, row.position, row.person_key.encode(), row.value, headers)
+async def _records(tx: Transaction, inputs: Sequence[Any]) -> list[KafkaRecord]:
+    """Return the records of these inputs. They stand in the few packets of the transaction that applied them."""
+    places = [(one.person_key, Place(one.packet, one.place)) for one in inputs]
+    contents = await packets.contents(tx, SCHEMA, places)
+    return [_record(one, *contents[place]) for one, place in zip(inputs, places, strict=True)]
+
+
+def _record(row: Any, headers: bytes, value: bytes) -> KafkaRecord:
+    return KafkaRecord(row.topic, 0, row.position, row.person_key.encode(), value, store.stored_headers(headers))
+
+
+# ---- comparing ------------------------------------------------------------------------------------------------------
 
 
 async def _compared(tx: Transaction, done: int, seconds: float) -> Proof:
     left_out = f"select person_key {_MISSING}"
-    keys, fingerprint, differing = await replay.compare(tx, SCHEMA, OTHER, LINES, left_out)
+    keys, fingerprint, differing = await replay.compare(tx, (SCHEMA, OTHER), LINES, left_out)
     count = int(await tx.scalar(text(f"select count(distinct person_key) {_MISSING}")) or 0)
     return Proof(done, seconds, keys, fingerprint, differing, count)
+
+
+def _rows(table: str, *states: str, without: Sequence[str] = ()) -> Callable[[Transaction, str], AsyncIterator[Line]]:
+    """Return what yields the rows of a table, with their states as JSON: compressed bytes may differ between versions of the library."""
+
+    async def lines(tx: Transaction, schema: str) -> AsyncIterator[Line]:
+        query = f"""
+            select person_key, (to_jsonb(t) - cast(:without as text[]))::text as row, array[{", ".join(states)}] as states
+            from {schema}.{table} as t"""
+        async for row in await tx.stream(text(query), {"without": [*states, *without]}):
+            decoded = [replay.canonical(decompress(one, stored_state.STATE_BYTES)) for one in row.states]
+            yield Line(row.person_key, " ".join([row.row, *decoded]))
+
+    return lines
+
+
+async def _sequences(tx: Transaction, schema: str) -> AsyncIterator[Line]:
+    query = f"""
+        select person_key, concat_ws(' ', last_sequence, persons, verified_persons) as line from {schema}.person_key
+        where last_sequence > 0"""
+    async for row in await tx.stream(text(query)):
+        yield Line(row.person_key, row.line)
+
+
+async def _case_events(tx: Transaction, schema: str) -> AsyncIterator[Line]:
+    """Yield the history with the event that each row points at, instead of the place where it stands."""
+    query = f"select person_key, packet, place, (to_jsonb(t) - '{{packet, place}}'::text[])::text as row from {schema}.case_event as t"
+    rows = await tx.stream(text(f"{query} order by packet, place"))
+    async for part in rows.partitions(READ_AT_ONCE):
+        found = await packets.read(tx, schema, {(shard_of(row.person_key), row.packet) for row in part})
+        for row in part:
+            message = _message(found.get((shard_of(row.person_key), row.packet)), row.place)
+            yield Line(row.person_key, f"{row.row} {message and (message.target, _digest(message.value))}")
+
+
+def _message(packet: Packet | None, place: int) -> Message | None:
+    return packet.messages[place] if packet and place < len(packet.messages) else None
+
+
+def _digest(value: bytes) -> str:
+    return hashlib.sha256(value).hexdigest()
+
+
+async def _messages(tx: Transaction, schema: str) -> AsyncIterator[Line]:
+    """Yield the messages of each key in order, without those of the schedule, which are inputs, and without their trace contexts.
+
+    A trace context differs if either the router or the replay was not traced.
+    """
+    rows = await tx.stream(text(f"select content from {schema}.packet where not republished order by shard, id"))
+    place = 0
+    async for row in rows:
+        for message in packets.decode(row.content).messages:
+            place += 1
+            if message.target != REFERRAL_EVENT:
+                headers = [(name, value) for name, value in message.headers if name != tracing.HEADER]
+                yield Line(message.person_key, f"{message.target} {headers} {_digest(message.value)}", place)
+
+
+LINES: Lines = {
+    "person": _rows("person", "state"),
+    "case": _rows('"case"', "state", "tally"),
+    # Without the marks of the schedule, which is not an input.
+    "referral": _rows("referral", "state", without=("overdue_on", "overdue_held")),
+    "case_event": _case_events,
+    "sequence": _sequences,
+    "message": _messages,
+}

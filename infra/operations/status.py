@@ -13,10 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operations import not_applied
 from infra.operations.ends import ends
+from infra.operations.find import PARTNERS
 from infra.operations.hub_topics import Unread, look
 from infra.operations.not_applied import Hop
 from schemas.topics import hub_case
 from services.notifier import backlog as notifier_backlog
+from services.notifier.store import FAILED, KEPT, UNDELIVERED
 from services.router import backlog
 from services.runtime import database, settings
 from services.runtime.backlog import ROW_COUNT_LIMIT, SHARDS, held_queues
@@ -93,12 +95,23 @@ def _paused(schema: str) -> str:
     return f"select coalesce(string_agg(topic, ', ' order by topic), 'none') from {schema}.paused_topic where until > clock_timestamp()"  # noqa: S608 - a constant
 
 
+def _age(time: str) -> str:
+    return f"extract(epoch from clock_timestamp() - {time})::int"
+
+
+_UNFETCHED = f"from notifier.feedback where {KEPT} order by composed_at limit 1"
+_WAITING = "from notifier.conversation where due_since is not null order by due_since limit 1"
+_UNDELIVERED = f"select generate_series(1, {UNDELIVERED}) from notifier.conversation where due_since is not null"  # noqa: S608 - a constant
+
 QUESTIONS: dict[str, dict[str, str]] = {
     "intake": {
         "messages kept": _estimate("intake.message"),
         "refused of the latest 10,000": f"""
-            select count(*) from (select verdict from intake.message order by received_at desc limit {COUNTED}) as latest
-            where verdict = 'refused'""",  # noqa: S608 - a constant
+            with recursive {PARTNERS}
+            select count(*) filter (where verdict = 'refused') from (
+                select latest.* from partners cross join lateral (
+                    select id, verdict from intake.message where partner = partners.partner order by id desc limit {COUNTED}) as latest
+                order by id desc limit {COUNTED}) as latest""",  # noqa: S608 - constants
         "referrals": _estimate("intake.referral"),
         **_outbox("intake"),
     },
@@ -114,26 +127,23 @@ QUESTIONS: dict[str, dict[str, str]] = {
     },
     "notifier": {
         "feedback composed": _estimate("notifier.feedback"),
-        "feedback waiting": _count("from notifier.feedback where state = 'waiting'"),
-        "feedback failed": _count("from notifier.feedback where state = 'failed'"),
+        "feedback waiting": _count(f"from ({_UNDELIVERED}) as waiting"),
+        "feedback failed": _count(f"from notifier.feedback where {FAILED}"),
         "feedback failed lately": _count(
-            "from notifier.feedback where state = 'failed' and composed_at > now() - make_interval(secs => :lately)"
+            f"from notifier.feedback where {FAILED} and composed_at > now() - make_interval(secs => :lately)"
         ),
-        "feedback kept to be fetched": _count("from notifier.feedback where state = 'kept'"),
+        "feedback kept to be fetched": _count(f"from notifier.feedback where {KEPT}"),
         "feedback not fetched for too long": _count(
-            "from notifier.feedback where state = 'kept' and composed_at < now() - make_interval(secs => :unfetched)"
+            f"from notifier.feedback where {KEPT} and composed_at < now() - make_interval(secs => :unfetched)"
         ),
-        "oldest not fetched, seconds": "select extract(epoch from clock_timestamp() - composed_at)::int"
-        " from notifier.feedback where state = 'kept' order by composed_at limit 1",
-        "oldest not fetched, reference": "select reference from notifier.feedback where state = 'kept' order by composed_at limit 1",
+        "oldest not fetched, seconds": f"select {_age('composed_at')} {_UNFETCHED}",
+        "oldest not fetched, reference": f"select reference {_UNFETCHED}",
         **_dead_letters("notifier"),
         "topics paused": _paused("notifier"),
         "records deleted unread": _gone("notifier"),
         **_outbox("notifier"),
-        "oldest undelivered, seconds": "select extract(epoch from clock_timestamp() - composed_at)::int"
-        " from notifier.feedback where state = 'waiting' order by composed_at limit 1",
-        "oldest undelivered, reference": "select reference from notifier.feedback where state = 'waiting'"
-        " order by composed_at limit 1",
+        "oldest undelivered, seconds": f"select {_age('due_since')} {_WAITING}",
+        "oldest undelivered, reference": f"select reference {_WAITING}",
     },
 }
 

@@ -1,6 +1,6 @@
 """Trace one referral through the records of every service: where it is now, then when, where, what, why. No personal data."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -12,8 +12,11 @@ from rich.text import Text
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.operations import reasons, referral_position
-from infra.operations.referral_position import LATEST, ReferralPosition
+from infra.operations import reasons, referral_messages, referral_position
+from infra.operations.referral_messages import LATEST, ReferralMessage
+from infra.operations.referral_position import ReferralPosition
+from schemas.topics import CASE_EVENT
+from services.notifier import store as feedback_store
 from services.runtime import database
 
 
@@ -52,13 +55,19 @@ async def path(url: str, reference: str) -> Trace:
     engine = database.connect(url, pool=1)
     try:
         async with engine.connect() as connection:
-            steps = [step for read in READERS for step in await read(connection, reference)]
-            now = await referral_position.find(connection, reference)
+            messages = await referral_messages.find(connection, reference)
+            steps = [
+                *await _delivered(connection, reference),
+                *_published(messages.intake),
+                *await _decided(connection, reference),
+                *_published(message for message in messages.router if message.target != CASE_EVENT),
+                *[step for read in READERS for step in await read(connection, reference)],
+            ]
+            now = await referral_position.find(connection, reference, messages)
     finally:
         await engine.dispose()
-    return Trace(
-        reference, now, sorted(steps, key=lambda step: step.at)
-    )  # a stable sort: readers give the order within a time
+    # a stable sort: this is the order within a time
+    return Trace(reference, now, sorted(steps, key=lambda step: step.at))
 
 
 async def _rows(connection: AsyncConnection, reference: str, query: str) -> list[Row[Any]]:
@@ -85,17 +94,14 @@ def _warnings(issues: list[dict[str, str]]) -> str:
     return "; warnings: " + ", ".join(f"{one['place']} {one['kind']}" for one in issues) if issues else ""
 
 
-async def _handed_on(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    query = f"""select published_at, target, headers::jsonb ->> 'ce_type' as type
-        from (select distinct person_key from intake.referral where reference = :reference) as keys
-        cross join lateral (select * from intake.outbox where person_key = keys.person_key order by id desc limit {LATEST}) as latest
-        where published_at is not null and convert_from(value, 'UTF8')::jsonb ->> 'reference' = :reference"""  # noqa: S608 - a constant
-    rows = await _rows(connection, reference, query)
-    return [TraceStep(row.published_at, row.target, _short(row.type)) for row in reversed(rows)]
+def _published(messages: Iterable[ReferralMessage]) -> Iterator[TraceStep]:
+    for message in messages:
+        if message.published_at is not None:
+            yield TraceStep(message.published_at, message.target, _short(message.type))
 
 
 async def _decided(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    query = f"""select latest.* from (select person_key from router.referral where reference = :reference) as keys
+    query = f"""select latest.* from (select person_key from intake.referral where reference = :reference) as keys
         cross join lateral (
             select * from router.case_event where person_key = keys.person_key order by sequence desc limit {LATEST}) as latest
         where :reference = any("references")"""  # noqa: S608 - a constant
@@ -111,31 +117,18 @@ def _position(row: Row[Any]) -> str:
     return f"{by}{row.status} / {row.business_status}; {holder}; {', '.join(row.reasons)} (directory {row.directory_version})"
 
 
-async def _sent_to_hubs(connection: AsyncConnection, reference: str) -> list[TraceStep]:
-    query = f"""select published_at, target, headers::jsonb ->> 'ce_type' as type
-        from (select person_key, correlation_id from router.referral where reference = :reference) as told
-        cross join lateral (
-            select published_at, target, headers from router.outbox where person_key = told.person_key order by id desc limit {LATEST}
-        ) as latest
-        where published_at is not null and (target like 'hub.%' or target = 'referral.event')
-          and headers::jsonb ->> 'ce_correlationid' = told.correlation_id"""  # noqa: S608 - a constant
-    rows = await _rows(connection, reference, query)
-    return [TraceStep(row.published_at, row.target, _short(row.type)) for row in reversed(rows)]
-
-
 async def _feedback_steps(connection: AsyncConnection, reference: str) -> list[TraceStep]:
     """Return the steps of feedback in their order; what each attempt found is a step of its own, with its reason."""
-    query = """select feedback.recipient, feedback.channel, feedback.feedback_type, step.key, step.value
-        from notifier.feedback, jsonb_each_text(feedback.steps) as step where reference = :reference order by ordinal"""
+    query = f"""select recipient, channel, feedback_type, {feedback_store.TIMES} from notifier.feedback
+        where reference = :reference order by ordinal"""  # noqa: S608 - a constant
     rows = await _rows(connection, reference, query)
     steps = [
         TraceStep(
-            datetime.fromisoformat(row.value),
-            f"notifier, {row.channel}",
-            f"{row.feedback_type} to {row.recipient}: {row.key}",
+            datetime.fromisoformat(at), f"notifier, {row.channel}", f"{row.feedback_type} to {row.recipient}: {step}"
         )
         for row in rows
-        if row.key in FEEDBACK_STEPS
+        for step, at in feedback_store.steps_of(row).items()
+        if step in FEEDBACK_STEPS
     ]
     return sorted(steps, key=lambda step: FEEDBACK_STEPS.index(step.what.rpartition(": ")[2]))
 
@@ -172,10 +165,7 @@ async def _quarantined(connection: AsyncConnection, reference: str) -> list[Trac
         for service in ("router", "notifier")
         for where in (of_person, by_group)
     )
-    query = f"""with keys as (
-        select person_key from intake.referral where reference = :reference
-        union select person_key from router.referral where reference = :reference
-    ) {query}"""  # noqa: S608 - constants
+    query = f"with keys as (select person_key from intake.referral where reference = :reference) {query}"  # noqa: S608 - constants
     rows = await _rows(connection, reference, query)
     return [
         TraceStep(
@@ -194,7 +184,7 @@ def _state(row: Row[Any]) -> str:
     return "resubmitting" if row.resubmit_at else "unresolved"
 
 
-READERS = (_delivered, _handed_on, _decided, _sent_to_hubs, _feedback_steps, _attempted, _quarantined)
+READERS = (_feedback_steps, _attempted, _quarantined)
 
 
 def _short(event_type: str) -> str:

@@ -5,7 +5,7 @@ No I/O: store.py reads and locks the rows before, and writes the results after.
 
 import base64
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -101,23 +101,35 @@ class PendingMessage:
         return self.inbound.partner.id
 
 
+@dataclass(frozen=True, slots=True)
+class NewKeys:
+    """The ids of a message that was accepted here, and the names that it is the first to give its referral."""
+
+    partner: str
+    of: AcceptedMessage
+    ids: tuple[str, ...]
+    names: tuple[ReferralName, ...]
+
+
 @dataclass(slots=True)
 class Batch:
     """What one transaction reads and writes.
 
-    `names`: by partner and key of a name, the id of its referral, or None if several referrals have the name. `repeats`: by position in
-    `messages`, the id of the message that is repeated there.
+    `own`: by partner and sender's id, the reference of the referral that a message is about if no name leads to another. `referrals`: by
+    partner and reference, also those without a row yet. `names`: by partner and key of a name, the reference of its referral, or None if
+    several referrals have the name. `repeats`: by position in `messages`, the id of the message that is repeated there.
     """
 
     messages: Sequence[PendingMessage]
-    referrals: dict[tuple[str, str], StoredReferral]
-    accepted: dict[tuple[str, str], AcceptedMessage]
-    names: dict[tuple[str, str], str | None] = dataclasses.field(default_factory=dict)
+    own: dict[tuple[str, str], Reference] = dataclasses.field(default_factory=dict)
+    referrals: dict[tuple[str, Reference], StoredReferral] = dataclasses.field(default_factory=dict)
+    accepted: dict[tuple[str, str], AcceptedMessage] = dataclasses.field(default_factory=dict)
+    names: dict[tuple[str, str], Reference | None] = dataclasses.field(default_factory=dict)
     answers: dict[UUID, ProtocolResponse] = dataclasses.field(default_factory=dict)
     repeats: dict[int, UUID | None] = dataclasses.field(default_factory=dict)
     decisions: list[MessageDecision] = dataclasses.field(default_factory=list)
-    new_ids: dict[tuple[str, str], AcceptedMessage] = dataclasses.field(default_factory=dict)
-    new_names: dict[tuple[str, str], Reference | None] = dataclasses.field(default_factory=dict)
+    new_keys: list[NewKeys] = dataclasses.field(default_factory=list)
+    shared_urls: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     events: list[Event] = dataclasses.field(default_factory=list)
     documents: list[tuple[PendingMessage, Reference, AttachmentContent]] = dataclasses.field(default_factory=list)
 
@@ -146,7 +158,8 @@ def decide(batch: Batch, secret: bytes, message: PendingMessage) -> None:
     if verdict.makes_event:
         _add_event(batch, secret, message, completed, found.referral, verdict, outcome)
     if verdict.is_stored:
-        _register(batch, message, outcome, found.referral)
+        accepted = AcceptedMessage(outcome.content_hash, message.id, found.referral.reference)
+        register(batch, message.partner, accepted, outcome.message_ids, _given_names(outcome))
     if verdict is Verdict.REPEAT and not message.stored_in_upload:
         batch.repeats[len(batch.decisions)] = earlier.message_id if earlier else found.referral.message_id
     after_cancel = was_cancelled and verdict is Verdict.UPDATED
@@ -175,19 +188,26 @@ def _completed(message: Translated, referral: StoredReferral, *, is_repeat: bool
 
 
 def _find(batch: Batch, secret: bytes, message: PendingMessage, translated: Translated) -> FoundReferral:
-    """Return the referral that a message is about, among those that this transaction has locked."""
+    """Return the referral that a message is about, among those that this transaction has locked or may insert."""
     subject = identifiers.subject_hashes(secret, translated.subject)
-    keys = [(message.partner, name.key) for name in translated.names]
-    named = [_referral_with(batch, message.partner, batch.names.get(key)) for key in keys]
-    own = _referral_with(batch, message.partner, translated.referral_id)
+    named = [_referral_with(batch, message.partner, name) for name in translated.names]
+    own = batch.referrals[message.partner, batch.own[message.partner, translated.referral_id]]
     referral = deduplication.find(translated, subject, named, own)
     assert referral is not None
     used = (one is referral for one, name in zip(named, translated.names, strict=True) if name.kind == "message")
     return FoundReferral(referral, subject, any(used), _lost(batch, message.partner, translated))
 
 
-def _referral_with(batch: Batch, partner: str, referral_id: str | None) -> StoredReferral | None:
-    return batch.referrals.get((partner, referral_id)) if referral_id is not None else None
+def _referral_with(batch: Batch, partner: str, name: ReferralName) -> StoredReferral | None:
+    reference = reference_with(batch.names, partner, name)
+    return batch.referrals.get((partner, reference)) if reference is not None else None
+
+
+def reference_with(
+    names: Mapping[tuple[str, str], Reference | None], partner: str, name: ReferralName
+) -> Reference | None:
+    """Return the reference that a name is, or leads to; None if it leads to no referral, or to several."""
+    return Reference(name.value) if name.kind == "reference" else names.get((partner, name.key))
 
 
 def _lost(batch: Batch, partner: str, translated: Translated) -> Verdict | None:
@@ -316,27 +336,33 @@ def _contradicted(translated: Translated, reference: Reference, version: int) ->
     return ReferralUpdateNotApplied(reference=reference, version=version, reason="other-person", death_reported=death)
 
 
-def _register(batch: Batch, message: PendingMessage, translated: Translated, referral: StoredReferral) -> None:
-    """Store the ids of an accepted message, and the names that it gives the referral."""
-    key = AcceptedMessage(translated.content_hash, message.id, referral.reference)
-    for message_id in translated.message_ids:
-        batch.accepted[message.partner, message_id] = batch.new_ids[message.partner, message_id] = key
-    for name in _given_names(translated):
-        _register_name(batch, (message.partner, name.key), referral, is_transient=name.kind in TRANSIENT)
+def register(
+    batch: Batch, partner: str, accepted: AcceptedMessage, ids: Iterable[str], names: Iterable[ReferralName]
+) -> None:
+    """Store the ids of an accepted message, and the names that it gives its referral, as far as they are new."""
+    new_ids = tuple(one for one in ids if (partner, one) not in batch.accepted)
+    batch.accepted.update(((partner, one), accepted) for one in new_ids)
+    new_names = tuple(name for name in names if _is_new(batch, partner, name, accepted.reference))
+    if new_ids or new_names:
+        batch.new_keys.append(NewKeys(partner, accepted, new_ids, new_names))
+
+
+def _is_new(batch: Batch, partner: str, name: ReferralName, reference: Reference) -> bool:
+    """Give a referral a name. Another referral keeps its name, but a transient one finds neither from then on."""
+    key = (partner, name.key)
+    if key not in batch.names:
+        batch.names[key] = reference
+        return True
+    if name.kind in TRANSIENT and batch.names[key] not in (None, reference):
+        batch.names[key] = None
+        batch.shared_urls.append(key)
+    return False
 
 
 def _given_names(message: Translated) -> Iterator[ReferralName]:
     """Yield the names that a message gives its referral; ours is known by itself."""
     not_given = ("reference", "location" if message.has_own_id else "entry")
     return (name for name in message.names if name.kind not in not_given)
-
-
-def _register_name(batch: Batch, key: tuple[str, str], referral: StoredReferral, *, is_transient: bool) -> None:
-    """Give the referral a name. Another referral keeps its name, but a transient one finds neither from then on."""
-    if key not in batch.names:
-        batch.names[key], batch.new_names[key] = referral.referral_id, referral.reference
-    elif is_transient and batch.names[key] != referral.referral_id:
-        batch.names[key] = batch.new_names[key] = None
 
 
 def answer(batch: Batch, at: int) -> ProtocolResponse:

@@ -57,6 +57,10 @@ _EVENTS = (
 )
 
 
+NO_PERSON = PersonKey("")
+"""The key of a referral of which no message was applied."""
+
+
 @dataclass(slots=True)
 class StoredReferral:
     """A row of intake.referral: a referral and its last applied message. Version 0 means that none was applied.
@@ -69,17 +73,20 @@ class StoredReferral:
     partner: str
     referral_id: str
     reference: Reference
-    person_key: PersonKey
-    version: int
-    first_intent: Intent
-    content_hash: str
-    subject: str
-    cancelled: bool
-    first_sent_at: datetime | None
-    sent_at: datetime | None
-    message_id: UUID | None
     last_at: datetime
+    person_key: PersonKey = NO_PERSON
+    version: int = 0
+    first_intent: Intent = "new"
+    content_hash: str = ""
+    subject: str = ""
+    cancelled: bool = False
+    first_sent_at: datetime | None = None
+    sent_at: datetime | None = None
+    message_id: UUID | None = None
     fields: bytes | None = None
+    is_stored: bool = True
+    """False if there is no row yet."""
+
     sender_reference: str | None = None
     """The sender's own reference, folded, if a message of this batch has it."""
     visit_keys: frozenset[str] | None = None

@@ -180,8 +180,8 @@ COMMIT_SECONDS = 8.0
 """Time for a transaction, after which its outcome counts as unknown.
 Beyond: 503, or 408; over MLLP no acknowledgement, and the connection is closed."""
 
-COMMIT_ATTEMPTS = 3
-"""Attempts of a transaction that was certainly rolled back and may succeed the next time."""
+COMMIT_ATTEMPTS = 10
+"""Attempts of a transaction that was certainly rolled back and may succeed the next time: each lost race is one of another process."""
 
 # ---- councils' files ------------------------------------------------------------------------------------------------
 

@@ -1,14 +1,15 @@
 """Store every delivered message with its verdict and response, the identity of every referral, and the events.
 
-The messages of a batch are one transaction (docs/architecture.md, State): lock the referrals, read the accepted messages, decide in
-memory, write. No message is answered before the commit; a message that could not be committed is answered 503, and the sender keeps it.
+The messages of a batch are one transaction (docs/architecture.md, State): read the keys, read and lock the referrals, decide in memory,
+insert final rows. No message is answered before the commit; a message that could not be committed is answered 503, and the sender keeps it.
 """
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any
 
 from sqlalchemy import TextClause, text
@@ -17,14 +18,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas import topics
 from schemas.model import Reference
 from services.intake import batch, identifiers
-from services.intake.batch import Batch, MessageDecision, PendingMessage, ProtocolResponse
+from services.intake.batch import Batch, MessageDecision, NewKeys, PendingMessage, ProtocolResponse
 from services.intake.deduplication import AcceptedMessage, StoredReferral, Verdict
-from services.intake.translators.translator import TRANSIENT, ReferralName, Translated
-from services.messaging import outbox
+from services.intake.translators.translator import NameKind, ReferralName, Translated
+from services.messaging import outbox, packets
+from services.messaging.packets import Content, Place
 from services.runtime import StartupError, database, metrics, tracing
 from services.runtime.database import Transaction
 
 SCHEMA = "intake"
+
+BODY, ANSWER = 0, 1
+"""Parts of the content of a packet to which a row of intake.message points."""
 
 
 class ConcurrentUpdate(TimeoutError):
@@ -45,15 +50,15 @@ async def prepare(
     tx: Transaction, secret: bytes, messages: Sequence[PendingMessage]
 ) -> tuple[Batch, list[ProtocolResponse]]:
     """Decide on these messages and compose their responses, without writing anything."""
-    message_batch = await _read(tx, secret, messages, _LOCK)
+    message_batch = await _read(tx, secret, messages, _LOCKED_REFERRALS)
     for message in messages:
         batch.decide(message_batch, secret, message)
     await _read_earlier_answers(tx, message_batch)
     return message_batch, [batch.answer(message_batch, at) for at in range(len(messages))]
 
 
-ChangedReferrals = dict[tuple[str, str], StoredReferral]
-"""Referrals by partner and id, as the messages of a dry run would leave them."""
+ChangedReferrals = dict[tuple[str, Reference], StoredReferral]
+"""Referrals by partner and reference, as the messages of a dry run would leave them."""
 
 AcceptedIds = dict[tuple[str, str], dict[tuple[str, str], AcceptedMessage]]
 """Message ids that a dry run would store, by the partner and id of their referral."""
@@ -72,7 +77,7 @@ async def judge(
     """
     async with engine.begin() as tx:
         await tx.execute(text("set transaction read only"))
-        message_batch = await _read(tx, secret, messages, _PEEK)
+        message_batch = await _read(tx, secret, messages, _REFERRALS)
     held = message_batch.referrals
     unknown = {row.reference for row in held.values() if not row.version}
     held.update({key: dataclasses.replace(changed[key]) for key in held if key in changed})
@@ -94,282 +99,241 @@ def _add_ids(accepted: AcceptedIds, message: PendingMessage, message_batch: Batc
     if not isinstance(message.outcome, Translated):
         return
     keys = [(message.partner, one) for one in message.outcome.message_ids]
-    if new := {key: message_batch.new_ids[key] for key in keys if key in message_batch.new_ids}:
-        accepted.setdefault((message.partner, message.outcome.referral_id), {}).update(new)
+    if ids := {key: message_batch.accepted[key] for key in keys if key in message_batch.accepted}:
+        accepted.setdefault((message.partner, message.outcome.referral_id), {}).update(ids)
 
 
 # ---- read -----------------------------------------------------------------------------------------------------------
 
+NAME_COLUMNS: dict[NameKind, str] = {
+    "id": "id_name",
+    "identifier": "identifier_name",
+    "message": "message_name",
+    "location": "url_name",
+    "entry": "url_name",
+}
+"""The column of intake.message_key for the names of a kind. Each name is unique in it, within its partner."""
 
-async def _read(tx: Transaction, secret: bytes, messages: Sequence[PendingMessage], statement: TextClause) -> Batch:
-    understood = [(a, a.outcome) for a in messages if isinstance(a.outcome, Translated)]
-    asked = {(a.partner, name.key): name for a, t in understood for name in t.names}
-    names = await _referral_names(tx, asked) if asked else {}
-    named = {key: a.inbound.received_at for a, t in understood for key in _candidates(a.partner, t, names)}
-    ids = sorted({(a.partner, name) for a, t in understood for name in t.message_ids})
-    referrals = await _referrals(tx, statement, secret, named) if named else {}
-    accepted = await _accepted_messages(tx, ids) if ids else {}
-    return Batch(messages, referrals, accepted, names)
-
-
-def _candidates(
-    partner: str, translated: Translated, names: dict[tuple[str, str], str | None]
-) -> Iterator[tuple[str, str]]:
-    """Yield the keys of the referrals that a message may be about: those that its names lead to, else its own."""
-    is_new = True
-    for name in filter(translated.is_found_by, translated.names):
-        if (referral_id := names.get((partner, name.key))) is not None:
-            yield partner, referral_id
-            is_new = is_new and name.kind in TRANSIENT
-    if is_new:
-        yield partner, translated.referral_id
+_KEY_COLUMNS = ("key", *dict.fromkeys(NAME_COLUMNS.values()))
 
 
-async def _referral_names(
-    tx: Transaction, asked: Mapping[tuple[str, str], ReferralName]
-) -> dict[tuple[str, str], str | None]:
-    """Return which names are known, with the id of the referral, or None if a name is of several referrals."""
-    rows = await tx.execute(
-        _NAMES,
-        {
-            "partners": [partner for partner, _ in asked],
-            "names": [key for _, key in asked],
-            "refs": [name.value if name.kind == "reference" else None for name in asked.values()],
-        },
-    )
-    return {(row.partner, row.name): row.referral_id for row in rows}
+async def _read(tx: Transaction, secret: bytes, messages: Sequence[PendingMessage], referrals: TextClause) -> Batch:
+    """Read the keys that these messages may have in common with earlier ones, then the referrals that they may be about."""
+    understood = [(message, one) for message in messages if isinstance(one := message.outcome, Translated)]
+    first = {(message.partner, one.referral_id): message for message, one in reversed(understood)}
+    own = {key: identifiers.reference(secret, *key) for key in first}
+    keys = {key for message, one in understood for key in keys_of(message.partner, one.message_ids, one.names)}
+    accepted, names = await read_keys(tx, sorted(keys))
+    candidates = {(partner, reference) for (partner, _), reference in own.items()}
+    candidates |= set(_named(understood, names))
+    held = await _read_referrals(tx, referrals, sorted(candidates))
+    for (partner, referral_id), message in first.items():
+        new = StoredReferral(
+            partner, referral_id, own[partner, referral_id], message.inbound.received_at, is_stored=False
+        )
+        if held.setdefault((partner, new.reference), new).referral_id != referral_id:
+            raise ReferenceInUse
+    return Batch(messages, own, held, accepted, names)
 
 
-_NAMES = text("""
-    with asked as (
-        select * from unnest(cast(:partners as text[]), cast(:names as text[]), cast(:refs as text[]))
-            as asked (partner, name, reference))
-    select asked.partner, asked.name, referral.referral_id
-    from asked join intake.referral_name as known using (partner, name)
-    left join intake.referral as referral on referral.partner = known.partner and referral.reference = known.reference
-    union all
-    select asked.partner, asked.name, referral.referral_id
-    from asked join intake.referral as referral using (partner, reference)""")
+class ReferenceInUse(ValueError):
+    """Two ids of a sender have the same reference, which is a hash of 60 bits."""
 
 
-async def _referrals(
-    tx: Transaction, statement: TextClause, secret: bytes, named: Mapping[tuple[str, str], datetime]
-) -> dict[tuple[str, str], StoredReferral]:
-    """Return these referrals by `_LOCK`, or by `_PEEK`; those that are missing have version 0."""
-    new = [(*key, identifiers.reference(secret, *key), named[key]) for key in sorted(named)]
-    rows = await tx.execute(statement, {name: [row[at] for row in new] for at, name in enumerate(_LOCKED)})
-    return {(row.partner, row.referral_id): row for row in (StoredReferral(*values) for values in rows)}
+def keys_of(partner: str, ids: Iterable[str], names: Iterable[ReferralName]) -> Iterator[tuple[str, str, str]]:
+    """Yield partner, column and value of these ids and names, as `read_keys` reads them. Our reference is not stored as a name."""
+    yield from ((partner, "key", value) for value in ids)
+    yield from ((partner, NAME_COLUMNS[name.kind], name.key) for name in names if name.kind != "reference")
 
 
-_LOCKED = ("partners", "referral_ids", "refs", "times")
-
-# Insert the missing referrals, lock all in the order of their keys, and return them, in one statement.
-_LOCK = text("""
-    insert into intake.referral as referral (partner, referral_id, reference, first_at, last_at)
-    select partner, referral_id, reference, at, at
-    from unnest(cast(:partners as text[]), cast(:referral_ids as text[]), cast(:refs as text[]),
-                cast(:times as timestamptz[]))
-         as named (partner, referral_id, reference, at)
-    order by partner, referral_id
-    on conflict (partner, referral_id) do update set partner = referral.partner
-    returning partner, referral_id, reference, person_key, version, first_intent, content_hash, subject, cancelled,
-              first_sent_at, sent_at, message_id, last_at, fields""")
+def _named(
+    understood: Sequence[tuple[PendingMessage, Translated]], names: Mapping[tuple[str, str], Reference | None]
+) -> Iterator[tuple[str, Reference]]:
+    """Yield partner and reference of the referrals that the names of messages are, or lead to."""
+    for message, one in understood:
+        for name in filter(one.is_found_by, one.names):
+            if reference := batch.reference_with(names, message.partner, name):
+                yield message.partner, reference
 
 
-# Return the same, but insert and lock nothing.
-_PEEK = text("""
-    select named.partner, named.referral_id, coalesce(referral.reference, named.reference) as reference,
-           coalesce(person_key, '') as person_key, coalesce(version, 0) as version, coalesce(first_intent, 'new') as first_intent,
-           coalesce(content_hash, '') as content_hash, coalesce(subject, '') as subject,
-           coalesce(cancelled, false) as cancelled, first_sent_at, sent_at, message_id, coalesce(last_at, named.at) as last_at, fields
-    from unnest(cast(:partners as text[]), cast(:referral_ids as text[]), cast(:refs as text[]),
-                cast(:times as timestamptz[])) as named (partner, referral_id, reference, at)
-    left join intake.referral as referral using (partner, referral_id)""")
+async def read_keys(
+    tx: Transaction, keys: Sequence[tuple[str, str, str]]
+) -> tuple[dict[tuple[str, str], AcceptedMessage], dict[tuple[str, str], Reference | None]]:
+    """Return the accepted messages that have these ids, and the references of the referrals that have these names."""
+    accepted: dict[tuple[str, str], AcceptedMessage] = {}
+    names: dict[tuple[str, str], Reference | None] = {}
+    for row in await tx.execute(_KEYS, _columns(("partners", "columns", "values"), keys)) if keys else ():
+        if row.column == "key":
+            accepted[row.partner, row.value] = AcceptedMessage(row.content_hash, row.message_id, row.reference)
+        else:
+            names[row.partner, row.value] = None if row.is_shared else row.reference
+    return accepted, names
 
 
-async def _accepted_messages(tx: Transaction, ids: list[tuple[str, str]]) -> dict[tuple[str, str], AcceptedMessage]:
-    rows = await tx.execute(
-        text("""
-            select key.partner, key.key, key.content_hash, key.message_id, key.reference
-            from unnest(cast(:partners as text[]), cast(:keys as text[])) as asked (partner, key)
-            join intake.message_key as key using (partner, key)"""),
-        {"partners": [partner for partner, _ in ids], "keys": [key for _, key in ids]},
-    )
-    return {(row.partner, row.key): AcceptedMessage(row.content_hash, row.message_id, row.reference) for row in rows}
+def _keys_in(column: str) -> str:
+    return f"""
+        select given.*, known.content_hash, known.message_id, known.reference, given."column" = 'url_name' and url_is_shared as is_shared
+        from given join intake.message_key as known on known.partner = given.partner and known.{column} = given.value
+        where given."column" = '{column}'"""  # noqa: S608 - our column names
 
 
-# ---- write ----------------------------------------------------------------------------------------------------------
+_KEYS = text(f"""
+    with given as materialized (
+        select * from unnest(cast(:partners as text[]), cast(:columns as text[]), cast(:values as text[]))
+            as given (partner, "column", value))
+    {" union all ".join(map(_keys_in, _KEY_COLUMNS))}""")  # noqa: S608 - our column names
+
+
+_REFERRAL = {
+    "partner": "text",
+    "referral_id": "text",
+    "reference": "text",
+    "last_at": "timestamptz",
+    "person_key": "text",
+    "version": "integer",
+    "first_intent": "text",
+    "content_hash": "text",
+    "subject": "text",
+    "cancelled": "boolean",
+    "first_sent_at": "timestamptz",
+    "sent_at": "timestamptz",
+    "message_id": "uuid",
+    "fields": "bytea",
+    "sender_reference": "text",
+}
+"""Columns of intake.referral, with their types: the first fields of StoredReferral, and its sender_reference, which is not read."""
+
+
+async def _read_referrals(
+    tx: Transaction, statement: TextClause, keys: Sequence[tuple[str, Reference]]
+) -> dict[tuple[str, Reference], StoredReferral]:
+    rows = await tx.execute(statement, _columns(("partners", "refs"), keys)) if keys else ()
+    return {(row.partner, row.reference): StoredReferral(*row) for row in rows}
+
+
+def _select_referrals(lock: str) -> TextClause:
+    """Return the query of referrals by partner and reference; they are locked in the order of their keys."""
+    return text(f"""
+        select {", ".join(f"referral.{name}" for name in _REFERRAL if name != "sender_reference")}
+        from unnest(cast(:partners as text[]), cast(:refs as text[])) as given (partner, reference)
+        join intake.referral as referral using (partner, reference)
+        order by referral.partner, referral.reference {lock}""")  # noqa: S608 - a constant
+
+
+_REFERRALS = _select_referrals("")
+_LOCKED_REFERRALS = _select_referrals("for update of referral")
 
 
 async def _read_earlier_answers(tx: Transaction, message_batch: Batch) -> None:
     """Read the responses to the earlier messages that are repeated here. Those of this batch have no row yet."""
     if not message_batch.repeats:
         return
-    rows = await tx.execute(
-        text("""
-            select id, response_status, response_body from intake.message
-            where partner = any(cast(:partners as text[])) and id = any(cast(:ids as uuid[]))"""),
-        {
-            "partners": list({message.partner for message in message_batch.messages}),
-            "ids": list(set(message_batch.repeats.values())),
-        },
-    )
-    message_batch.answers = {row.id: ProtocolResponse(row.response_status, row.response_body) for row in rows}
+    repeats = {
+        (message_batch.messages[at].partner, earlier) for at, earlier in message_batch.repeats.items() if earlier
+    }
+    rows = list(await tx.execute(_EARLIER, _columns(("partners", "ids"), sorted(repeats))))
+    stored = await packets.contents(tx, SCHEMA, ((row.partner, Place(row.packet, row.place)) for row in rows))
+    message_batch.answers = {
+        row.id: ProtocolResponse(row.response_status, stored[row.partner, Place(row.packet, row.place)][ANSWER])
+        for row in rows
+    }
+
+
+_EARLIER = text("""
+    select message.id, message.partner, message.response_status, message.packet, message.place
+    from unnest(cast(:partners as text[]), cast(:ids as uuid[])) as repeated (partner, id)
+    join intake.message as message on message.partner = repeated.partner and message.id = repeated.id""")
+
+
+# ---- write ----------------------------------------------------------------------------------------------------------
 
 
 async def write(tx: Transaction, book: Batch, answers: Sequence[ProtocolResponse]) -> None:
-    """Write the messages with their responses, the referrals, the documents and the events."""
-    await _save_messages(tx, book, answers)
-    await keep_claims(tx, book)
+    """Write the referrals, keys, documents and events, and the messages with their responses.
+
+    Raises ConcurrentUpdate if another transaction was the first with a referral or key. Referrals are first: transactions with the same new
+    one wait for each other there, before they could meet at its other keys in another order.
+    """
     await _save_referrals(tx, [row for row in book.referrals.values() if row.changed])
+    await insert_keys(tx, book)
     await _save_visit_keys(tx, [row for row in book.referrals.values() if row.visit_keys is not None])
-    await _delete_unused(tx, [row for row in book.referrals.values() if row.version == 0 and not row.cancelled])
     await _save_documents(tx, book)
-    contexts = {str(arrival.id): tracing.traceparent(arrival.span) for arrival in book.messages}
-    events = [
-        outbox.OutboxMessage(topics.REFERRAL_EVENT, event, contexts.get(event.causation_id or ""))
-        for event in book.events
-    ]
-    await outbox.add(tx, SCHEMA, events)
+    await _save_messages(tx, book, answers)
 
 
-async def _save_messages(tx: Transaction, message_batch: Batch, answers: Sequence[ProtocolResponse]) -> None:
-    rows = [
-        _message_row(message, decision, answer)
-        for message, decision, answer in zip(message_batch.messages, message_batch.decisions, answers, strict=True)
-        if not (message.stored_in_upload and decision.verdict == Verdict.REPEAT)
-        and decision.verdict != Verdict.UNRELATED
-    ]
-    if not rows:
-        return
-    await tx.execute(_INSERT_MESSAGES, {name: [row[at] for row in rows] for at, name in enumerate(_MESSAGE)})
+def _columns(names: Iterable[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
+    """Return the values of rows by column: parameters for `unnest`."""
+    return {name: [row[at] for row in rows] for at, name in enumerate(names)}
 
 
-_MESSAGE = {
-    "partner": "text",
-    "id": "uuid",
-    "received_at": "timestamptz",
-    "format": "text",
-    "request_id": "text",
-    "correlation_id": "text",
-    "media_type": "text",
-    "body": "bytea",
-    "body_sha256": "text",
-    "verdict": "text",
-    "referral_id": "text",
-    "reference": "text",
-    "version": "integer",
-    "sent_at": "timestamptz",
-    "content_hash": "text",
-    "issues": "jsonb",
-    "response_status": "integer",
-    "response_body": "bytea",
-}
-
-_INSERT_MESSAGES = text(f"""
-    insert into intake.message ({", ".join(_MESSAGE)})
-    select * from unnest({", ".join(f"cast(:{name} as {kind}[])" for name, kind in _MESSAGE.items())})""")  # noqa: S608 - our column names
+def _unnest(columns: Mapping[str, str]) -> str:
+    """Return the rows of such parameters, given the type of each column."""
+    return f"unnest({', '.join(f'cast(:{name} as {kind}[])' for name, kind in columns.items())})"
 
 
-def _message_row(message: PendingMessage, decision: MessageDecision, answer: ProtocolResponse) -> tuple[Any, ...]:
-    translated = message.outcome if isinstance(message.outcome, Translated) else None
-    inbound = message.inbound
-    return (
-        message.partner,
-        message.id,
-        inbound.received_at,
-        message.format,
-        inbound.request_id,
-        translated.correlation_id if translated else inbound.correlation_id,
-        message.media_type,
-        inbound.body,
-        identifiers.sha256(inbound.body),
-        decision.stored_verdict,
-        translated.referral_id if translated else None,
-        decision.reference,
-        decision.version,
-        translated.sent_at if translated else None,
-        translated.content_hash if translated else None,
-        json.dumps([dataclasses.asdict(issue) for issue in decision.issues]) if decision.issues else "[]",
-        answer.status,
-        answer.body,
-    )
-
-
-async def keep_claims(tx: Transaction, book: Batch) -> None:
-    """Insert the message ids and names. Raises ConcurrentUpdate if another process has inserted one of them."""
-    if not book.new_ids and not book.new_names:
-        return
-    claims = sorted(book.new_ids.items())
-    names = sorted(book.new_names.items())
-    kept = await tx.execute(
-        _CLAIM,
-        {
-            "partners": [partner for (partner, _), _ in claims],
-            "keys": [key for (_, key), _ in claims],
-            "hashes": [claim.content_hash for _, claim in claims],
-            "refs": [claim.reference for _, claim in claims],
-            "ids": [claim.message_id for _, claim in claims],
-            "of": [partner for (partner, _), _ in names],
-            "names": [name for (_, name), _ in names],
-            "named": [reference for _, reference in names],
-        },
-    )
-    if kept.scalar_one() != len(claims) + len(names):
+async def _write_all(tx: Transaction, statement: TextClause, columns: Mapping[str, Sequence[Any]], number: int) -> None:
+    """Write this number of rows. Raises ConcurrentUpdate if another transaction was the first with one of them."""
+    if number and (await tx.execute(statement, columns)).rowcount != number:
         raise ConcurrentUpdate
 
 
-_CLAIM = text("""
-    with key as (
-        insert into intake.message_key (partner, key, content_hash, reference, message_id)
-        select * from unnest(cast(:partners as text[]), cast(:keys as text[]), cast(:hashes as text[]),
-                             cast(:refs as text[]), cast(:ids as uuid[]))
-        on conflict do nothing returning 1),
-    name as (
-        insert into intake.referral_name as held (partner, name, reference)
-        select * from unnest(cast(:of as text[]), cast(:names as text[]), cast(:named as text[]))
-        on conflict (partner, name) do update set reference = excluded.reference
-        where excluded.reference is null or excluded.reference = held.reference returning 1)
-    select (select count(*) from key) + (select count(*) from name)""")
-
-
 async def _save_referrals(tx: Transaction, rows: Sequence[StoredReferral]) -> None:
-    if not rows:
-        return
-    await tx.execute(
-        _UPDATE,
-        {
-            "partners": [row.partner for row in rows],
-            "referral_ids": [row.referral_id for row in rows],
-            "person_keys": [row.person_key for row in rows],
-            "versions": [row.version for row in rows],
-            "intents": [row.first_intent for row in rows],
-            "hashes": [row.content_hash for row in rows],
-            "subjects": [row.subject for row in rows],
-            "cancelled": [row.cancelled for row in rows],
-            "first_sent": [row.first_sent_at for row in rows],
-            "sent": [row.sent_at for row in rows],
-            "ids": [row.message_id for row in rows],
-            "times": [row.last_at for row in rows],
-            "fields": [row.fields for row in rows],
-            "named": [row.sender_reference for row in rows],
-        },
-    )
+    ordered = sorted(rows, key=lambda row: (row.partner, row.reference))
+    for statement, is_stored in ((_INSERT_REFERRALS, False), (_UPDATE_REFERRALS, True)):
+        own = [row for row in ordered if row.is_stored is is_stored]
+        await _write_all(tx, statement, {name: [getattr(row, name) for row in own] for name in _REFERRAL}, len(own))
 
 
-_UPDATE = text("""
+_INSERT_REFERRALS = text(f"""
+    insert into intake.referral ({", ".join(_REFERRAL)}, first_at)
+    select *, last_at from {_unnest(_REFERRAL)} as new ({", ".join(_REFERRAL)})
+    on conflict do nothing""")  # noqa: S608 - our column names
+
+_UPDATED = [name for name in _REFERRAL if name not in ("partner", "referral_id", "reference", "sender_reference")]
+
+_UPDATE_REFERRALS = text(f"""
     update intake.referral as referral
-    set person_key = now.person_key, version = now.version, first_intent = now.first_intent, content_hash = now.content_hash,
-        subject = now.subject, cancelled = now.cancelled, first_sent_at = now.first_sent_at, sent_at = now.sent_at,
-        message_id = now.message_id, last_at = now.last_at, fields = now.fields,
+    set {", ".join(f"{name} = now.{name}" for name in _UPDATED)},
         sender_reference = coalesce(now.sender_reference, referral.sender_reference)
-    from unnest(cast(:partners as text[]), cast(:referral_ids as text[]), cast(:person_keys as text[]),
-                cast(:versions as integer[]), cast(:intents as text[]), cast(:hashes as text[]), cast(:subjects as text[]),
-                cast(:cancelled as boolean[]), cast(:first_sent as timestamptz[]), cast(:sent as timestamptz[]),
-                cast(:ids as uuid[]), cast(:times as timestamptz[]), cast(:fields as bytea[]), cast(:named as text[]))
-         as now (partner, referral_id, person_key, version, first_intent, content_hash, subject, cancelled,
-                 first_sent_at, sent_at, message_id, last_at, fields, sender_reference)
-    where referral.partner = now.partner and referral.referral_id = now.referral_id""")
+    from {_unnest(_REFERRAL)} as now ({", ".join(_REFERRAL)})
+    where referral.partner = now.partner and referral.reference = now.reference""")  # noqa: S608 - our column names
+
+
+async def insert_keys(tx: Transaction, book: Batch) -> None:
+    """Insert the new ids and names, and mark the URLs that several referrals have."""
+    rows = sorted((row for new in book.new_keys for row in _key_rows(new)), key=lambda row: row[:2])
+    await _write_all(tx, _INSERT_KEYS, _columns(_KEY, rows), len(rows))
+    if book.shared_urls:
+        await tx.execute(_SHARE_URLS, _columns(("partners", "urls"), sorted(book.shared_urls)))
+
+
+_KEY = {
+    "partner": "text",
+    "key": "text",
+    "content_hash": "text",
+    "message_id": "uuid",
+    "reference": "text",
+    **dict.fromkeys(_KEY_COLUMNS[1:], "text"),
+}
+
+
+def _key_rows(new: NewKeys) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a message: one, unless it has several names of one kind."""
+    names: dict[str, list[str]] = {column: [] for column in _KEY_COLUMNS[1:]}
+    for name in new.names:
+        names[NAME_COLUMNS[name.kind]].append(name.key)
+    for number, (message_id, *one_of_each) in enumerate(zip_longest(new.ids, *names.values())):
+        key = message_id or f"names:{new.of.message_id}:{number}"
+        yield new.partner, key, new.of.content_hash, new.of.message_id, new.of.reference, *one_of_each
+
+
+_INSERT_KEYS = text(f"""
+    insert into intake.message_key ({", ".join(_KEY)}) select * from {_unnest(_KEY)} on conflict do nothing""")  # noqa: S608 - our column names
+
+_SHARE_URLS = text("""
+    update intake.message_key as known set url_is_shared = true
+    from unnest(cast(:partners as text[]), cast(:urls as text[])) as shared (partner, url)
+    where known.partner = shared.partner and known.url_name = shared.url""")
 
 
 async def _save_visit_keys(tx: Transaction, rows: Sequence[StoredReferral]) -> None:
@@ -382,7 +346,7 @@ async def _save_visit_keys(tx: Transaction, rows: Sequence[StoredReferral]) -> N
         {
             "of": [row.partner for row in rows],
             "referrals": [row.reference for row in rows],
-            **{name: [row[at] for row in keys] for at, name in enumerate(("partners", "keys", "refs"))},
+            **_columns(("partners", "keys", "refs"), keys),
         },
     )
 
@@ -399,30 +363,12 @@ _VISIT_KEYS = text("""
     insert into intake.visit_key (partner, key, reference) select * from said on conflict do nothing""")
 
 
-async def _delete_unused(tx: Transaction, rows: Sequence[StoredReferral]) -> None:
-    """Delete the rows that were inserted only as locks: no message was accepted for these referrals."""
-    if not rows:
-        return
-    await tx.execute(
-        text("""
-            delete from intake.referral as referral
-            using unnest(cast(:partners as text[]), cast(:referral_ids as text[])) as unknown (partner, referral_id)
-            where referral.partner = unknown.partner and referral.referral_id = unknown.referral_id
-              and referral.version = 0 and not referral.cancelled"""),
-        {"partners": [row.partner for row in rows], "referral_ids": [row.referral_id for row in rows]},
-    )
-
-
 async def _save_documents(tx: Transaction, message_batch: Batch) -> None:
     if not message_batch.documents:
         return
-    columns: dict[str, list[Any]] = {
-        name: [] for name in ("partners", "refs", "of", "hashes", "types", "contents", "times")
-    }
-    for message, of, document in {
-        document.reference: (a, r, document) for a, r, document in message_batch.documents
-    }.values():
-        row = (
+    unique = {document.reference: (message, of, document) for message, of, document in message_batch.documents}
+    rows = [
+        (
             message.partner,
             document.reference,
             of,
@@ -431,16 +377,99 @@ async def _save_documents(tx: Transaction, message_batch: Batch) -> None:
             document.content,
             message.inbound.received_at,
         )
-        for column, value in zip(columns.values(), row, strict=True):
-            column.append(value)
-    await tx.execute(_INSERT_DOCUMENTS, columns)
+        for message, of, document in unique.values()
+    ]
+    await tx.execute(_INSERT_DOCUMENTS, _columns(_DOCUMENT, rows))
 
 
-_INSERT_DOCUMENTS = text("""
-    insert into intake.attachment (partner, reference, referral_reference, sha256, media_type, content, received_at)
-    select * from unnest(cast(:partners as text[]), cast(:refs as text[]), cast(:of as text[]), cast(:hashes as text[]),
-                         cast(:types as text[]), cast(:contents as bytea[]), cast(:times as timestamptz[]))
-    on conflict do nothing""")
+_DOCUMENT = {
+    "partner": "text",
+    "reference": "text",
+    "referral_reference": "text",
+    "sha256": "text",
+    "media_type": "text",
+    "content": "bytea",
+    "received_at": "timestamptz",
+}
+
+_INSERT_DOCUMENTS = text(f"""
+    insert into intake.attachment ({", ".join(_DOCUMENT)}) select * from {_unnest(_DOCUMENT)}
+    on conflict do nothing""")  # noqa: S608 - our column names
+
+
+async def _save_messages(tx: Transaction, book: Batch, answers: Sequence[ProtocolResponse]) -> None:
+    """Write the events, and each message with its response; their bytes share the packets of this transaction."""
+    contexts = {str(message.id): tracing.traceparent(message.span) for message in book.messages}
+    events = [
+        outbox.OutboxMessage(topics.REFERRAL_EVENT, event, contexts.get(event.causation_id or ""))
+        for event in book.events
+    ]
+    stored = [
+        (message, decision, answer)
+        for message, decision, answer in zip(book.messages, book.decisions, answers, strict=True)
+        if not (message.stored_in_upload and decision.verdict == Verdict.REPEAT)
+        and decision.verdict != Verdict.UNRELATED
+    ]
+    contents = [Content(message.partner, (message.inbound.body, answer.body)) for message, _, answer in stored]
+    added = await outbox.add(tx, SCHEMA, events, contents)
+    caused = {event.causation_id: place for event, place in zip(book.events, added.messages, strict=True)}
+    rows = [
+        _message_row(*one, place, caused.get(str(one[0].id))) for one, place in zip(stored, added.contents, strict=True)
+    ]
+    if rows:
+        await tx.execute(_INSERT_MESSAGES, _columns(_MESSAGE, rows))
+
+
+_MESSAGE = {
+    "partner": "text",
+    "id": "uuid",
+    "received_at": "timestamptz",
+    "format": "text",
+    "request_id": "text",
+    "correlation_id": "text",
+    "media_type": "text",
+    "body_sha256": "text",
+    "verdict": "text",
+    "referral_id": "text",
+    "reference": "text",
+    "version": "integer",
+    "sent_at": "timestamptz",
+    "issues": "jsonb",
+    "response_status": "integer",
+    "packet": "bigint",
+    "place": "integer",
+    "event_packet": "bigint",
+    "event_place": "integer",
+}
+
+_INSERT_MESSAGES = text(f"""
+    insert into intake.message ({", ".join(_MESSAGE)}) select * from {_unnest(_MESSAGE)}""")  # noqa: S608 - our column names
+
+
+def _message_row(
+    message: PendingMessage, decision: MessageDecision, answer: ProtocolResponse, place: Place, event: Place | None
+) -> tuple[Any, ...]:
+    translated = message.outcome if isinstance(message.outcome, Translated) else None
+    inbound = message.inbound
+    return (
+        message.partner,
+        message.id,
+        inbound.received_at,
+        message.format,
+        inbound.request_id,
+        translated.correlation_id if translated else inbound.correlation_id,
+        message.media_type,
+        identifiers.sha256(inbound.body),
+        decision.stored_verdict,
+        translated.referral_id if translated else None,
+        decision.reference,
+        decision.version,
+        translated.sent_at if translated else None,
+        json.dumps([dataclasses.asdict(issue) for issue in decision.issues]) if decision.issues else "[]",
+        answer.status,
+        *place,
+        *(event or (None, None)),
+    )
 
 
 # ---- other ----------------------------------------------------------------------------------------------------------
@@ -460,21 +489,21 @@ class HeldReferral:
 
 async def referral(engine: AsyncEngine, partner: str, name: ReferralName) -> HeldReferral | None:
     """Return the referral of this partner that has this name, or None."""
-    reference = name.value if name.kind == "reference" else None
     async with engine.connect() as connection:
-        rows = await connection.execute(
-            _HELD, {"partner": partner, "reference": reference, "name": None if reference else name.key}
-        )
-        row = rows.first()
-    return HeldReferral(**row._mapping) if row else None
+        _, names = await read_keys(connection, list(keys_of(partner, (), (name,))))
+        reference = batch.reference_with(names, partner, name)
+        row = (await connection.execute(_HELD, {"partner": partner, "reference": reference})).first()
+        if row is None:
+            return None
+        at = (partner, Place(row.packet, row.place))
+        body = (await packets.contents(connection, SCHEMA, [at]))[at][BODY]
+    return HeldReferral(row.reference, row.version, row.cancelled, row.last_at, row.format, body)
 
 
 _HELD = text("""
-    select referral.reference, referral.version, referral.cancelled, referral.last_at, message.format, message.body
+    select referral.reference, referral.version, referral.cancelled, referral.last_at, message.format, message.packet, message.place
     from intake.referral join intake.message on message.partner = referral.partner and message.id = referral.message_id
-    where referral.partner = :partner and referral.reference = coalesce(cast(:reference as text), (
-        select known.reference from intake.referral_name as known
-        where known.partner = :partner and known.name = cast(:name as text)))""")
+    where referral.partner = :partner and referral.reference = :reference""")
 
 
 async def attachment(engine: AsyncEngine, reference: str) -> tuple[str | None, bytes] | None:

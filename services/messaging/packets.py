@@ -1,9 +1,9 @@
 """Packets: the bytes of one transaction and shard in one compressed row, to which narrow rows point.
 
-A packet has messages, which the relay publishes in order, and contents, which nobody publishes: bytes that rows of other tables point
+A packet has messages, which the relay publishes in order, and contents, which are not published: bytes that rows of other tables point
 into by `packet bigint, place integer` (Place). The shard of a row is `shard_of` its key, so that (shard, packet) is the primary key of
 `{schema}.packet`. What is to be published and was refused, or waits behind it, is in `{schema}.packet_held` (relay.py): a row names
-places of messages and has no bytes of its own, so whoever reads history reads `packet` only.
+places of messages and has no bytes of its own, so history is in `packet` only.
 
 A message waits to be published while its packet has no `published_at`, or while `packet_held` has a row of its (shard, target, id) whose
 `places` contain its place.
@@ -69,7 +69,7 @@ class Added(NamedTuple):
     contents: list[Place]
 
 
-class Stored(NamedTuple):
+class StoredMessage(NamedTuple):
     """A message of the outbox. `published_at`: when the packet was marked; None while the message waits to be published."""
 
     shard: int
@@ -206,47 +206,64 @@ def _insert_statement(schema: str) -> TextClause:
 
 async def read(tx: Transaction, schema: str, ids: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Packet]:
     """Return packets by (shard, id), without those that are not there. Raise Corrupt."""
+    return {at: decode(content) for at, content in await _encoded(tx, schema, ids)}
+
+
+async def _encoded(tx: Transaction, schema: str, ids: Iterable[tuple[int, int]]) -> list[tuple[tuple[int, int], bytes]]:
+    """Return the rows of packets by (shard, id)."""
     wanted = sorted(set(ids))
     if not wanted:
-        return {}
+        return []
     rows = await tx.execute(_by_id(schema), {"shards": [one[0] for one in wanted], "ids": [one[1] for one in wanted]})
-    return {(shard, packet): decode(content) for shard, packet, content in rows}
+    return [((shard, packet), content) for shard, packet, content in rows]
 
 
 def _by_id(schema: str) -> TextClause:
     return text(f"""
         select packet.shard, packet.id, packet.content
-        from unnest(cast(:shards as smallint[]), cast(:ids as bigint[])) as wanted (shard, id)
-        join {schema}.packet on packet.shard = wanted.shard and packet.id = wanted.id""")  # noqa: S608 - schema names are constants
+        from unnest(cast(:shards as smallint[]), cast(:ids as bigint[])) as keys (shard, id)
+        join {schema}.packet on packet.shard = keys.shard and packet.id = keys.id""")  # noqa: S608 - schema names are constants
 
 
 async def contents(
-    tx: Transaction, schema: str, places: Iterable[tuple[str, Place]]
+    tx: Transaction, schema: str, pairs: Iterable[tuple[str, Place]]
 ) -> dict[tuple[str, Place], tuple[bytes, ...]]:
-    """Return contents by key and place. Raise Corrupt, and LookupError if a place is not there."""
-    wanted = list(places)
-    found = await read(tx, schema, ((shard_of(key), at.packet) for key, at in wanted))
-    return {(key, at): found[shard_of(key), at.packet].contents[at.place] for key, at in wanted}
+    """Return contents by key and place. Raise Corrupt, and LookupError if a place is not there.
+
+    Packets are decoded one at a time: each may be PACKET_BYTES, of which few are wanted.
+    """
+    wanted: dict[tuple[int, int], list[tuple[str, Place]]] = {}
+    for key, at in pairs:
+        wanted.setdefault((shard_of(key), at.packet), []).append((key, at))
+    contents_by_place: dict[tuple[str, Place], tuple[bytes, ...]] = {}
+    for row, content in await _encoded(tx, schema, wanted):
+        packet = decode(content)
+        contents_by_place.update((one, packet.contents[one[1].place]) for one in wanted[row])
+    if len(contents_by_place) < len({one for listed in wanted.values() for one in listed}):
+        raise LookupError("packets are missing")
+    return contents_by_place
 
 
 async def messages(
-    tx: Transaction, schema: str, places: Iterable[tuple[str, Place]]
+    tx: Transaction, schema: str, pairs: Iterable[tuple[str, Place]]
 ) -> dict[tuple[str, Place], Message]:
     """Return messages by person key and place. Raise Corrupt, and LookupError if a place is not there."""
-    wanted = list(places)
-    found = await read(tx, schema, ((shard_of(key), at.packet) for key, at in wanted))
-    return {(key, at): found[shard_of(key), at.packet].messages[at.place] for key, at in wanted}
+    pairs = list(pairs)
+    stored = await read(tx, schema, ((shard_of(key), at.packet) for key, at in pairs))
+    return {(key, at): stored[shard_of(key), at.packet].messages[at.place] for key, at in pairs}
 
 
-async def published(tx: Transaction, schema: str, target: str | None = None) -> list[Stored]:
+async def published(tx: Transaction, schema: str, target: str | None = None) -> list[StoredMessage]:
     """Return every message of the outbox in order of packet and place, also what waits. For tests and tools: it reads all."""
-    found = []
+    stored = []
     for row in await tx.execute(_all_packets(schema)):
         for place, message in enumerate(decode(row.content).messages):
             if target in (None, message.target):
                 published_at = None if place in row.held else row.published_at
-                found.append(Stored(row.shard, row.id, place, message, row.created_at, published_at, row.republished))
-    return found
+                stored.append(
+                    StoredMessage(row.shard, row.id, place, message, row.created_at, published_at, row.republished)
+                )
+    return stored
 
 
 def _all_packets(schema: str) -> TextClause:

@@ -134,25 +134,25 @@ async def lock_shards(tx: Transaction, schema: str) -> list[int]:
 
 async def read(tx: Transaction, schema: str, shards: Sequence[int], paused: Iterable[str]) -> Round:
     """Return the next packets of these shards, and what is held of topics that are not paused."""
-    found = Round(frozenset(paused))
+    backlog = Round(frozenset(paused))
     limits = {"shards": list(shards), "round": ROUND, "bytes": ROUND_BYTES}
-    held = await tx.execute(_select_held(schema), limits | {"paused": sorted(found.paused)})
+    held = await tx.execute(_select_held(schema), limits | {"paused": sorted(backlog.paused)})
     for shard, target, packet, places, content in held:
-        messages = None if (shard, target) in found.blocked else _messages(shard, packet, content)
+        messages = None if (shard, target) in backlog.blocked else _messages(shard, packet, content)
         if messages is None:
-            found.blocked.add((shard, target))
-            found.more |= target not in found.paused
+            backlog.blocked.add((shard, target))
+            backlog.more |= target not in backlog.paused
         else:
-            found.held[shard, target, packet] = [messages[place] for place in places]
+            backlog.held[shard, target, packet] = [messages[place] for place in places]
     stopped = set()
     for shard, packet, content in await tx.execute(_select_packets(schema), limits):
         messages = None if shard in stopped else _messages(shard, packet, content)
         if messages is None:
             stopped.add(shard)
-            found.more = True
+            backlog.more = True
         else:
-            found.packets[shard, packet] = messages
-    return found
+            backlog.packets[shard, packet] = messages
+    return backlog
 
 
 def _messages(shard: int, packet: int, content: bytes | None) -> list[Waiting] | None:
@@ -187,21 +187,21 @@ def _select_held(schema: str) -> TextClause:
     It finds each queue by one index search, so that a long queue costs the others nothing.
     """
     return text(f"""
-        with recursive {held_queues(schema)}, taken as materialized (
+        with recursive {held_queues(schema)}, chosen as materialized (
             select shard, target from queue where shard = any(cast(:shards as smallint[]))
         )
-        select taken.shard, taken.target, waiting.id, waiting.places, waiting.content
-        from taken left join lateral (
-            select id, places, {_within_limits("(select count(*) from taken)")} as content from (
+        select chosen.shard, chosen.target, waiting.id, waiting.places, waiting.content
+        from chosen left join lateral (
+            select id, places, {_within_limits("(select count(*) from chosen)")} as content from (
                 select id, places, content, {_MEASURED} from (
                     select held.id, held.places, packet.content from (
                         select id, places from {schema}.packet_held
-                        where shard = taken.shard and target = taken.target order by id limit :round + 1
-                    ) as held join {schema}.packet on packet.shard = taken.shard and packet.id = held.id
+                        where shard = chosen.shard and target = chosen.target order by id limit :round + 1
+                    ) as held join {schema}.packet on packet.shard = chosen.shard and packet.id = held.id
                 ) as next
             ) as measured
-        ) as waiting on taken.target <> all(cast(:paused as text[]))
-        order by taken.shard, taken.target, waiting.id""")  # noqa: S608 - schema names are constants
+        ) as waiting on chosen.target <> all(cast(:paused as text[]))
+        order by chosen.shard, chosen.target, waiting.id""")  # noqa: S608 - schema names are constants
 
 
 _MEASURED = """row_number() over (order by id) as number,
@@ -293,11 +293,11 @@ class Relay:
         began = time.monotonic()
         async with self._engine.begin() as tx:
             shards = await lock_shards(tx, self._schema)
-            found = await read(tx, self._schema, shards, self._paused_targets())
-            messages = found.messages()
+            backlog = await read(tx, self._schema, shards, self._paused_targets())
+            messages = backlog.messages()
             published = await self._publish(messages) if messages else set()
-            if found.packets or published:
-                await self._mark(tx, found, published)
+            if backlog.packets or published:
+                await mark(tx, self._schema, backlog, published)
         if self._refused:
             await self._replace_producer()
         if published or not messages:
@@ -307,7 +307,7 @@ class Relay:
             metrics.PUBLISHED.inc(len(published))
             metrics.ROUND_ROWS.observe(len(messages))
             metrics.ROUND_SECONDS.observe(time.monotonic() - began)
-        return found.more and bool(found.packets or published), len(shards) == SHARDS
+        return backlog.more and bool(backlog.packets or published), len(shards) == SHARDS
 
     def _paused_targets(self) -> list[str]:
         now = asyncio.get_running_loop().time()
@@ -318,19 +318,19 @@ class Relay:
         clock = asyncio.get_running_loop().time
         end = clock() + SENDING_SECONDS
         producer = await self._started_producer()
-        lanes = await self._lanes(producer, messages)
+        unsent = await self._by_partition(producer, messages)
         published: set[Waiting] = set()
-        while lanes and (clock() <= end or not published):
-            batches = [RecordBatch(producer, partition, lane) for partition, lane in lanes.items()]
+        while unsent and (clock() <= end or not published):
+            batches = [RecordBatch(producer, partition, rest) for partition, rest in unsent.items()]
             failed: dict[str, BaseException] = {}
             for batch, result in zip(batches, await self._acknowledged(producer, batches), strict=True):
                 if isinstance(result, BaseException):
                     failed[batch.topic] = result
-                    lanes[batch.topic, batch.partition].clear()
+                    unsent[batch.topic, batch.partition].clear()
                 else:
                     published.update(batch.messages)
             self._learn({batch.topic for batch in batches}, failed)
-            lanes = {partition: lane for partition, lane in lanes.items() if lane}
+            unsent = {partition: rest for partition, rest in unsent.items() if rest}
         return published
 
     def _learn(self, sent: Iterable[str], failed: Mapping[str, BaseException]) -> None:
@@ -341,17 +341,19 @@ class Relay:
             else:
                 self._failures.pop(target, None)
 
-    async def _lanes(self, producer: AIOKafkaProducer, messages: Sequence[Waiting]) -> dict[Partition, deque[Waiting]]:
+    async def _by_partition(
+        self, producer: AIOKafkaProducer, messages: Sequence[Waiting]
+    ) -> dict[Partition, deque[Waiting]]:
         """Return the messages of each partition in order, without those of topics that have no metadata."""
         partitions = await self._partitions(producer, sorted({one.message.target for one in messages}))
-        lanes: defaultdict[Partition, deque[Waiting]] = defaultdict(deque)
+        unsent: defaultdict[Partition, deque[Waiting]] = defaultdict(deque)
         for one in messages:
             numbers = partitions[one.message.target]
             if isinstance(numbers, BaseException):
                 _trace_failed(one.message, numbers)
             else:
-                lanes[one.message.target, numbers[_hash(one.message.person_key) % len(numbers)]].append(one)
-        return lanes
+                unsent[one.message.target, numbers[_hash(one.message.person_key) % len(numbers)]].append(one)
+        return unsent
 
     async def _partitions(
         self, producer: AIOKafkaProducer, targets: Sequence[str]
@@ -385,22 +387,6 @@ class Relay:
         if isinstance(error, BrokerResponseError) and not isinstance(error, RequestTimedOutError):
             self._progress.record()  # Kafka rejected it: a restart would not help, so it does not count as a stall
         log.warning("publish_rejected", topic=target, reason=database.reason_class(error), seconds=seconds)
-
-    async def _mark(self, tx: Transaction, found: Round, published: set[Waiting]) -> None:
-        """Mark all packets that were read, and hold what of them was not acknowledged."""
-        held: dict[tuple[int, str, int], list[int]] = {}
-        for key, messages in found.held.items():
-            if any(one in published for one in messages):
-                held[key] = [one.place for one in messages if one not in published]
-        for (shard, packet), messages in found.packets.items():
-            for one in messages:
-                if one not in published:
-                    held.setdefault((shard, one.message.target, packet), []).append(one.place)
-        if found.packets:
-            ids = {"shards": [shard for shard, _ in found.packets], "ids": [packet for _, packet in found.packets]}
-            await tx.execute(_mark_packets(self._schema), ids)
-        if held:
-            await _hold(tx, self._schema, held)
 
     async def _started_producer(self) -> AIOKafkaProducer:
         if self._producer is None:
@@ -468,15 +454,15 @@ async def _results(tasks: Sequence["asyncio.Future[Any]"], seconds: float) -> li
 
 
 class RecordBatch:
-    """The next messages of a partition's lane, as many as fit into one record batch; they are taken out of the lane."""
+    """The next messages of a partition, as many as fit into one record batch; they are removed from `unsent`."""
 
-    def __init__(self, producer: AIOKafkaProducer, partition: Partition, lane: deque[Waiting]) -> None:
+    def __init__(self, producer: AIOKafkaProducer, partition: Partition, unsent: deque[Waiting]) -> None:
         self.topic, self.partition = partition
         self.builder = producer.create_batch()
         self.messages: list[Waiting] = []
         self._spans: list[Span] = []
-        while lane and self._append(lane[0].message):
-            self.messages.append(lane.popleft())
+        while unsent and self._append(unsent[0].message):
+            self.messages.append(unsent.popleft())
         self.builder.close()
 
     def _append(self, message: Message) -> bool:
@@ -527,6 +513,23 @@ def _hash(person_key: str) -> int:
 # ---- mark ------------------------------------------------------------------------------------------------------------
 
 
+async def mark(tx: Transaction, schema: str, backlog: Round, published: set[Waiting]) -> None:
+    """Mark all packets that were read, and hold what of them was not acknowledged."""
+    held: dict[tuple[int, str, int], list[int]] = {}
+    for key, messages in backlog.held.items():
+        if any(one in published for one in messages):
+            held[key] = [one.place for one in messages if one not in published]
+    for (shard, packet), messages in backlog.packets.items():
+        for one in messages:
+            if one not in published:
+                held.setdefault((shard, one.message.target, packet), []).append(one.place)
+    if backlog.packets:
+        ids = {"shards": [shard for shard, _ in backlog.packets], "ids": [packet for _, packet in backlog.packets]}
+        await tx.execute(_mark_packets(schema), ids)
+    if held:
+        await hold(tx, schema, held)
+
+
 def _mark_packets(schema: str) -> TextClause:
     return text(f"""
         update {schema}.packet set published_at = clock_timestamp()
@@ -534,7 +537,7 @@ def _mark_packets(schema: str) -> TextClause:
         where packet.shard = sent.shard and packet.id = sent.id""")  # noqa: S608 - schema names are constants
 
 
-async def _hold(tx: Transaction, schema: str, held: Mapping[tuple[int, str, int], list[int]]) -> None:
+async def hold(tx: Transaction, schema: str, held: Mapping[tuple[int, str, int], list[int]]) -> None:
     """Store the places that wait, by shard, topic and packet; delete the rows of which none waits."""
     for statement, rows in (
         (_insert_held(schema), [(key, places) for key, places in held.items() if places]),

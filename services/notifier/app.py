@@ -90,12 +90,7 @@ async def _serve(
 ) -> None:
     relay = Relay(engine, store.SCHEMA, config.kafka, idempotent=config.kafka_idempotent)
     delivery = _deliverer(config, engine, composer, relay)
-
-    def committed() -> None:
-        delivery.wake()
-        relay.wake()
-
-    receiver = CaseEventConsumer(engine, composer, committed, config.dead_letter_share)
+    receiver = CaseEventConsumer(engine, composer, relay.wake, config.dead_letter_share, delivery.reserving)
     listener = broker.create(config, name="notifier")
     positions = Positions(engine, store.SCHEMA)
     consumer = broker.subscribe(listener, [CASE_EVENT], group=GROUP, receive=receiver.receive, positions=positions)

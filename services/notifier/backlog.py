@@ -4,18 +4,20 @@ from sqlalchemy import text
 
 from services.notifier.circuits import HELD
 from services.notifier.leases import WAITING
+from services.notifier.store import FAILED, KEPT, UNDELIVERED
 from services.runtime import metrics
 from services.runtime.backlog import ROW_COUNT_LIMIT
 from services.runtime.database import Transaction
 
 _WAITING = text(f"""
     with recursive {WAITING}
-    select (select count(*) from (select from notifier.feedback where state = 'waiting' limit :limit) as counted) as waiting,
-           (select count(*) from (select from notifier.feedback where state = 'failed'
+    select (select coalesce(sum({UNDELIVERED}), 0) from (
+                select last, next, resend from notifier.conversation where due_since is not null limit :limit) as counted) as waiting,
+           (select count(*) from (select from notifier.feedback where {FAILED}
                                   and composed_at > now() - make_interval(secs => :lately) limit :limit) as counted) as failed,
-           (select extract(epoch from now() - composed_at) from notifier.feedback where state = 'waiting'
-            order by composed_at limit 1) as oldest,
-           (select count(*) from (select from notifier.feedback where state = 'kept'
+           (select extract(epoch from now() - due_since) from notifier.conversation where due_since is not null
+            order by due_since limit 1) as oldest,
+           (select count(*) from (select from notifier.feedback where {KEPT}
                                   and composed_at < now() - make_interval(secs => :unfetched) limit :limit)
             as counted) as unfetched,
            (select count(*) from waiting left join notifier.endpoint as held on {HELD}

@@ -1,12 +1,14 @@
 """Consumer of case events: one transaction for a batch.
 
 Duplicates are dropped; feedback is composed and rendered once. An event that cannot be composed becomes a dead letter in the same
-transaction. Later events of its referral wait behind it; all other events are processed.
+transaction. Later events of its referral wait behind it; all other events are processed. What the transaction leased to this process
+is attempted after its commit (delivery.py).
 """
 
 import itertools
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -22,6 +24,7 @@ from services.messaging.resubmit import ReleasableLetter
 from services.notifier import compose, store
 from services.notifier.channels import Channel, RenderedFeedback
 from services.notifier.compose import FeedbackTexts, Recipients
+from services.notifier.delivery import Reservation, nothing_reserved
 from services.runtime import database
 from services.runtime.database import Transaction
 from services.runtime.tracing import RecordSpans
@@ -50,9 +53,11 @@ class CaseEventConsumer:
         composer: FeedbackComposer,
         committed: Callable[[], None] = lambda: None,
         share: float = 1,
+        reserving: Callable[[], AbstractContextManager[Reservation]] = nothing_reserved,
     ) -> None:
         self._engine = engine
         self._composer = composer
+        self._reserving = reserving
         self._share = DeadLetterShare(share)
         self._committed = committed
 
@@ -75,7 +80,7 @@ class CaseEventConsumer:
 
     async def _store_batch(self, records: Sequence[KafkaRecord], spans: RecordSpans) -> None:
         read = [(record, _read(record)) for record in records]
-        async with database.transaction(self._engine, store.SCHEMA) as tx:
+        async with self._transaction() as (tx, reservation):
             new = await store.record_inputs(tx, _events(one for _, one in read))
             keys = [_key(record, one) for record, one in read]
             groups = itertools.chain.from_iterable(map(_groups, _events(one for _, one in read)))
@@ -83,7 +88,7 @@ class CaseEventConsumer:
             closed = {r for key, r in zip(keys, records, strict=True) if status.is_closed(key, r)}
             await _skip(tx, [one for record, one in read if record in closed], new)
             unsettled = [(record, one) for record, one in read if record not in closed]
-            letters = await self._compose(tx, unsettled, new, status.message_groups, spans)
+            letters = await self._apply_new(tx, reservation, unsettled, new, status.message_groups, spans)
             self._share.check(records, letters.values())
             await dead_letters.add(tx, store.SCHEMA, list(letters.values()))
         self._share.count_checked()
@@ -93,25 +98,45 @@ class CaseEventConsumer:
             await self._store_resubmitted(rows, spans)
 
     async def _store_resubmitted(self, rows: Sequence[ReleasableLetter], spans: RecordSpans) -> None:
-        async with database.transaction(self._engine, store.SCHEMA) as tx:
+        async with self._transaction() as (tx, reservation):
             locked_rows = {row.record: row for row in await resubmit.take(tx, store.SCHEMA, rows)}
             read = [(record, _read(record)) for record in locked_rows]
             new = await store.record_inputs(tx, _events(one for _, one in read))
-            letters = await self._compose(tx, read, new, set(), spans)
+            letters = await self._apply_new(tx, reservation, read, new, set(), spans)
             for record, letter in letters.items():
                 await resubmit.reject_resubmitted(tx, store.SCHEMA, locked_rows[record], letter)
             done = [row for record, row in locked_rows.items() if record not in letters]
             await resubmit.resolve(tx, store.SCHEMA, done, "applied")
 
-    async def _compose(
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[tuple[Transaction, Reservation]]:
+        """Begin a transaction; after its commit, the attempts begin that it leased."""
+        with self._reserving() as reservation:
+            async with database.transaction(self._engine, store.SCHEMA) as tx:
+                yield tx, reservation
+
+    async def _apply_new(
         self,
         tx: Transaction,
+        reservation: Reservation,
         read: Sequence[tuple[KafkaRecord, Event | str]],
         new: set[str],
         waiting: set[MessageGroup],
         spans: RecordSpans,
     ) -> dict[KafkaRecord, DeadLetter]:
         """Compose and store feedback; return the dead letters, and add their groups to `waiting`."""
+        composed, letters = self._compose(read, new, waiting, spans)
+        reservation.hold(await store.add(tx, composed, datetime.now(UTC), reservation))
+        await _skip(tx, [one for record, one in read if record in letters])
+        return letters
+
+    def _compose(
+        self,
+        read: Sequence[tuple[KafkaRecord, Event | str]],
+        new: set[str],
+        waiting: set[MessageGroup],
+        spans: RecordSpans,
+    ) -> tuple[list[RenderedFeedback], dict[KafkaRecord, DeadLetter]]:
         composed: list[RenderedFeedback] = []
         letters: dict[KafkaRecord, DeadLetter] = {}
         for record, event in read:
@@ -130,9 +155,7 @@ class CaseEventConsumer:
             if record in letters:
                 spans.set_attributes(record, outcome="waiting" if letters[record].waiting else "dead-lettered")
                 waiting.update((letters[record].person_key, group) for group in letters[record].message_groups)
-        await store.add(tx, composed, datetime.now(UTC))
-        await _skip(tx, [one for record, one in read if record in letters])
-        return letters
+        return composed, letters
 
     def _composed(
         self, event: Event, waiting: set[MessageGroup]

@@ -1,13 +1,14 @@
-"""Delivery of composed feedback: lease what is due, make attempts concurrently, and store outcomes in batches.
+"""Delivery of composed feedback: make attempts concurrently, and store outcomes in batches.
 
-Commits of the same process wake it. It polls for retries that are due and for feedback of other processes. What could not be delivered
-for a long time fails finally.
+New feedback is leased by the transaction that stores it, as far as this process has capacity, and its first attempt starts from memory
+when that has committed (`Deliverer.reserving`). What is due then is leased here: retries, what did not fit, and what another process left.
+What could not be delivered for a long time fails finally.
 """
 
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -16,11 +17,11 @@ from opentelemetry.trace import Span, SpanKind
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.notifier import leases
-from services.notifier.channels import Channel, Failed, Outcome, Retry, pause_before
+from services.notifier.channels import Channel, Delivered, Failed, Outcome, Retry, pause_before
 from services.notifier.circuits import Turn
 from services.notifier.compose import FeedbackTexts, restate
 from services.notifier.leases import Acquired, Attempt, Lease
-from services.notifier.store import SCHEMA
+from services.notifier.store import SCHEMA, StoredBatch
 from services.runtime import database, metrics, tracing
 from services.runtime.backlog import BacklogSnapshot
 from services.runtime.logs import log
@@ -40,15 +41,45 @@ POLL_SECONDS = 0.5
 GIVE_UP_POLL_SECONDS = 5.0
 """How often each process looks for feedback that was due for too long."""
 
-GIVEN_UP_AT_ONCE = 256
+GIVEN_UP_AT_ONCE = 64
 
 BUSY = 16
-LINGER_SECONDS = 0.005
-"""With more than BUSY concurrent attempts, leasing and storing wait this long to make larger transactions."""
+LINGER_SECONDS = 0.02
+"""With EACH or more concurrent attempts, leasing and storing wait this long to make larger transactions; with BUSY or less, not at all."""
+
+
+class Reservation:
+    """The attempts that a process reserves for what one transaction stores, and those that start after it (store.Capacity)."""
+
+    def __init__(self, reserve: Callable[[str], bool], seconds: float) -> None:
+        self.lease = uuid4()
+        self.seconds = seconds
+        self.recipients: list[str] = []
+        self.leases: list[Lease] = []
+        self.waits = False
+        self._reserve = reserve
+
+    def reserve(self, recipient: str) -> bool:
+        """Reserve one attempt. Return False if this process, or this recipient, has no capacity left."""
+        if not self._reserve(recipient):
+            return False
+        self.recipients.append(recipient)
+        return True
+
+    def hold(self, stored: StoredBatch) -> None:
+        """Keep what was stored with this lease, to be attempted after the commit."""
+        self.leases += [leases.of_new(one, self.lease) for one in stored.leased]
+        self.waits = self.waits or stored.waits
+
+
+@contextlib.contextmanager
+def nothing_reserved() -> Iterator[Reservation]:
+    """Yield a reservation without capacity: all feedback waits to be leased."""
+    yield Reservation(lambda recipient: False, 0.0)
 
 
 class Deliverer:
-    """Delivers feedback by its channels. Call `wake()` after a commit; `run()` runs until cancelled."""
+    """Delivers feedback by its channels. `reserving()` surrounds a transaction that stores feedback; `run()` runs until cancelled."""
 
     def __init__(
         self,
@@ -71,6 +102,9 @@ class Deliverer:
         self._results: list[Attempt] = []
         self._in_flight: set[asyncio.Task[None]] = set()
         self._by_recipient: Counter[str] = Counter()
+        self._reserved = 0
+        self._is_running = False
+        self._may_be_due = True
         self._progress = Progress()
 
     def loop(self) -> WatchedTask:
@@ -90,9 +124,11 @@ class Deliverer:
     async def run(self) -> None:
         """Deliver until cancelled; then let current attempts end, and store their outcomes."""
         others = [asyncio.create_task(self._record_loop()), asyncio.create_task(self._give_up_loop())]
+        self._is_running = True
         try:
             await self._lease_loop()
         finally:
+            self._is_running = False
             await self._finish()
             for task in others:
                 task.cancel()
@@ -112,6 +148,34 @@ class Deliverer:
             except Exception as error:
                 log.warning("attempts_not_saved", reason=database.reason_class(error), results=len(self._results))
 
+    # -- what a transaction leases
+
+    @contextlib.contextmanager
+    def reserving(self) -> Iterator[Reservation]:
+        """Reserve attempts for a transaction that stores feedback. They start after its commit; if it fails, none does."""
+        reservation = Reservation(self._reserve, self._lease_seconds)
+        try:
+            yield reservation
+        finally:
+            self._reserved -= len(reservation.recipients)
+            self._by_recipient.subtract(reservation.recipients)
+        if self._is_running:  # else the leases expire, and another process attempts them
+            for one in reservation.leases:
+                self._start(one)
+        if reservation.waits:
+            self.wake()
+
+    def _reserve(self, recipient: str) -> bool:
+        if not self._is_running or self._capacity() <= 0 or self._by_recipient[recipient] >= EACH:
+            return False
+        self._reserved += 1
+        self._by_recipient[recipient] += 1
+        return True
+
+    def _capacity(self) -> int:
+        """Return how many more attempts this process may begin."""
+        return AT_ONCE - len(self._in_flight) - len(self._results) - self._reserved
+
     # -- leasing
 
     async def _lease_loop(self) -> None:
@@ -119,9 +183,13 @@ class Deliverer:
         while True:
             self._woken.clear()
             await self._wait_for_more()
-            capacity = AT_ONCE - len(self._in_flight) - len(self._results)
+            self._may_be_due = self._capacity() <= 0 or bool(self._busy())
             try:
-                acquired = await self._acquire_leases(min(capacity, EACH)) if capacity > 0 else Acquired([], False)
+                acquired = (
+                    await self._acquire_leases(min(self._capacity(), EACH))
+                    if self._capacity() > 0
+                    else Acquired([], False)
+                )
                 pause = 0.1
                 if not acquired.leases and not self._in_flight and not self._results:
                     self._progress.record()  # another process has leased what is due
@@ -147,17 +215,25 @@ class Deliverer:
 
     async def _wait_for_more(self) -> None:
         if len(self._in_flight) > BUSY:
-            await asyncio.sleep(LINGER_SECONDS)
+            await asyncio.sleep(LINGER_SECONDS * min(len(self._in_flight) / EACH, 1.0))
 
     async def _acquire_leases(self, limit: int) -> Acquired:
-        busy = [recipient for recipient, count in self._by_recipient.items() if count >= EACH]
-        async with self._engine.begin() as tx:
-            acquired = await leases.acquire(tx, limit=limit, seconds=self._lease_seconds, lease=uuid4(), busy=busy)
-            prepared = [
-                await self._rewritten(tx, one) if one.follows_failure or not one.request.body else one
-                for one in acquired.leases
-            ]
+        busy, lease = self._busy(), uuid4()
+        self._reserved += limit
+        try:
+            async with self._engine.begin() as tx:
+                acquired = await leases.acquire(tx, limit=limit, seconds=self._lease_seconds, lease=lease, busy=busy)
+                prepared = [
+                    await self._rewritten(tx, one) if one.follows_failure or not one.request.body else one
+                    for one in acquired.leases
+                ]
+        finally:
+            self._reserved -= limit
         return replace(acquired, leases=prepared)
+
+    def _busy(self) -> list[str]:
+        """Return the recipients that use all of their capacity."""
+        return [recipient for recipient, count in self._by_recipient.items() if count >= EACH]
 
     async def _rewritten(self, tx: database.Transaction, lease: Lease) -> Lease:
         """Restate a feedback that follows a final failure, with the whole position; render one that has no bytes yet.
@@ -235,9 +311,10 @@ class Deliverer:
 
     async def _mark(self, results: Sequence[Attempt]) -> None:
         async with database.transaction(self._engine, SCHEMA) as tx:
-            turns = await leases.mark(tx, results)
-        for turn in turns:
+            marked = await leases.mark(tx, results)
+        for turn in marked.turns:
             _log_turn(turn)
+        self._may_be_due = self._may_be_due or marked.more or bool(marked.turns)
         self._recorded()
 
     # -- giving up
@@ -265,8 +342,9 @@ class Deliverer:
         return len(given_up)
 
     def _wake_later(self, results: Sequence[Attempt]) -> None:
-        """Wake at once for the next feedback of each conversation, and after its pause for each retry."""
-        self.wake()
+        """Wake at once if more may be due now, and after its pause for each retry."""
+        if self._may_be_due or not all(isinstance(attempt.outcome, Delivered) for attempt in results):
+            self.wake()
         pauses = {round(a.pause, 1) for a in results if isinstance(a.outcome, Retry)}
         for pause in pauses:
             asyncio.get_running_loop().call_later(pause + 0.01, self.wake)

@@ -1,25 +1,25 @@
 """Leases on feedback that is due, and the outcomes of attempts.
 
 A lease covers one attempt. If its process dies, the lease expires and the same bytes are sent again. Of an endpoint whose circuit is
-open one feedback is leased at a time (circuits.py). All statements are set-based.
+open one feedback is leased at a time (circuits.py). Most first attempts need no statement here: the transaction that stores a feedback
+leases it (store.py). All statements are set-based.
 """
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
 
 from services.messaging import outbox
-from services.notifier import circuits, feedback_events
+from services.notifier import circuits, feedback_events, store
 from services.notifier.channels import Conversation, Delivered, DeliveryRequest, Failed, Outcome, Rendered, Retry
 from services.notifier.circuits import HELD, Sighting, Turn
 from services.notifier.compose import Feedback
-from services.notifier.store import SCHEMA, plain
+from services.notifier.store import SCHEMA, FeedbackContent, Leased
 from services.runtime.database import Transaction
 
 
@@ -54,9 +54,10 @@ async def acquire(tx: Transaction, *, limit: int, seconds: float, lease: UUID, b
     """
     result = await tx.execute(_ACQUIRE, {"limit": limit, "seconds": seconds, "lease": lease, "busy": list(busy)})
     rows = result.all()
+    contents = await store.contents(tx, rows)
     of = Counter((row.channel, row.recipient) for row in rows if not row.is_trial)
     more = any(of[row.channel, row.recipient] >= row.share for row in rows if not row.is_trial)
-    return Acquired([_lease_of(row, lease) for row in rows], more)
+    return Acquired([_lease_of(*one, lease) for one in zip(rows, contents, strict=True)], more)
 
 
 WAITING = """carrier (channel) as materialized (
@@ -124,24 +125,23 @@ _ACQUIRE = text(f"""
     )
     select claimed.share, claimed.is_trial, claimed.person_key, claimed.reference, claimed.recipient, claimed.channel,
            claimed.failed_before, case when claimed.resend is null then claimed.attempts else feedback.attempts + 1 end as attempt,
-           feedback.ordinal, feedback.feedback_id, feedback.correlation_id, feedback.caused_by, feedback.body, feedback.ids,
-           feedback.traceparent
+           feedback.ordinal, feedback.feedback_id, feedback.caused_by, feedback.packet, feedback.place
     from claimed join notifier.feedback as feedback
       on feedback.person_key = claimed.person_key and feedback.reference = claimed.reference
      and feedback.recipient = claimed.recipient and feedback.channel = claimed.channel
      and feedback.ordinal = coalesce(claimed.resend[1], claimed.next)""")  # noqa: S608 - a constant
 
 
-def _lease_of(row: Any, lease: UUID) -> Lease:
+def _lease_of(row: Any, content: FeedbackContent, lease: UUID) -> Lease:
     request = DeliveryRequest(
         feedback_id=str(row.feedback_id),
         reference=row.reference,
-        correlation_id=row.correlation_id,
+        correlation_id=content.correlation_id,
         recipient=row.recipient,
-        body=row.body,
-        ids=row.ids if isinstance(row.ids, dict) else json.loads(row.ids),
+        body=content.body,
+        ids=content.ids,
         attempt=row.attempt,
-        traceparent=row.traceparent,
+        traceparent=content.traceparent,
     )
     return Lease(
         conversation=Conversation(row.person_key, row.reference, row.recipient, row.channel),
@@ -154,11 +154,35 @@ def _lease_of(row: Any, lease: UUID) -> Lease:
     )
 
 
+def of_new(leased: Leased, lease: UUID) -> Lease:
+    """Return the lease of a feedback that was stored with it."""
+    feedback, rendered, traceparent = leased.new
+    recipient = feedback.recipient
+    request = DeliveryRequest(
+        feedback_id=feedback.id,
+        reference=feedback.reference,
+        correlation_id=feedback.correlation_id,
+        recipient=recipient.id,
+        body=rendered.body,
+        ids=rendered.ids,
+        attempt=1,
+        traceparent=traceparent,
+    )
+    return Lease(
+        conversation=Conversation(feedback.person_key, feedback.reference, recipient.id, recipient.channel),
+        id=lease,
+        request=request,
+        caused_by=feedback.caused_by,
+        follows_failure=False,
+        ordinal=leased.ordinal,
+    )
+
+
 async def since_accepted(tx: Transaction, lease: Lease) -> tuple[Feedback, list[Feedback]]:
     """Return the leased feedback, and the earlier ones that failed for good since the last accepted one."""
     result = await tx.execute(
         text("""
-            select feedback_id, content from notifier.feedback
+            select feedback_id, person_key, packet, place from notifier.feedback
             where person_key = :key and reference = :reference and recipient = :recipient and channel = :channel
               and (feedback_id = :id or state = 'failed')
               and ordinal <= (select ordinal from notifier.feedback where person_key = :key and feedback_id = :id)
@@ -168,24 +192,20 @@ async def since_accepted(tx: Transaction, lease: Lease) -> tuple[Feedback, list[
             order by ordinal"""),
         {**_key(lease), "id": lease.request.feedback_id},
     )
-    feedbacks = [(str(row.feedback_id), Feedback.model_validate(plain(row.content))) for row in result]
-    own = next(feedback for feedback_id, feedback in feedbacks if feedback_id == lease.request.feedback_id)
-    return own, [feedback for feedback_id, feedback in feedbacks if feedback_id != lease.request.feedback_id]
+    rows = result.all()
+    contents = await store.contents(tx, rows)
+    by_id = {str(row.feedback_id): content.feedback for row, content in zip(rows, contents, strict=True)}
+    return by_id.pop(lease.request.feedback_id), list(by_id.values())
 
 
 async def rewrite(tx: Transaction, lease: Lease, feedback: Feedback, rendered: Rendered) -> None:
     """Store the restated content and bytes of a feedback that was never attempted."""
+    added = await outbox.add(tx, SCHEMA, [], [store.content_of(feedback, rendered, lease.request.traceparent)])
     await tx.execute(
         text("""
-            update notifier.feedback set content = cast(:content as jsonb), body = :body, ids = cast(:ids as jsonb)
+            update notifier.feedback set packet = :packet, place = :place
             where person_key = :key and feedback_id = :id"""),
-        {
-            "key": lease.conversation.person_key,
-            "id": feedback.id,
-            "content": feedback.model_dump_json(exclude_defaults=True),
-            "body": rendered.body,
-            "ids": json.dumps(dict(rendered.ids)),
-        },
+        {"key": lease.conversation.person_key, "id": feedback.id, **added.contents[0]._asdict()},
     )
 
 
@@ -217,21 +237,38 @@ class Attempt:
     pause: float = 0.0
     """Seconds until the next attempt, if the outcome is Retry."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the feedback has all of it: it was the first one, and succeeded."""
+        return self.lease.request.attempt == 1 and isinstance(self.outcome, Delivered) and not self.outcome.repeat
 
-async def mark(tx: Transaction, attempts: Sequence[Attempt]) -> list[Turn]:
-    """Store attempts, advance their conversations, write the events, and return the circuits that opened or closed.
+    @property
+    def receipt(self) -> str | None:
+        return self.outcome.receipt if isinstance(self.outcome, Delivered) else None
+
+
+class Marked(NamedTuple):
+    """What the stored attempts changed: circuits that opened or closed, and whether more feedback of their conversations is due now."""
+
+    turns: list[Turn]
+    more: bool
+
+
+async def mark(tx: Transaction, attempts: Sequence[Attempt]) -> Marked:
+    """Store attempts, advance their conversations, and write the events.
 
     An attempt is dropped if its lease has passed to another process, which stores its own attempt.
     """
-    result = await tx.execute(_MARK, _marks(attempts))
-    marked = {str(feedback_id) for feedback_id in result.scalars()}
-    finished = [
-        attempt
-        for attempt in attempts
-        if attempt.lease.request.feedback_id in marked and not isinstance(attempt.outcome, Retry)
-    ]
-    await outbox.add(tx, SCHEMA, [_result_event(attempt) for attempt in finished])
-    return await circuits.record(tx, [sighting for attempt in attempts if (sighting := _sighting(attempt))])
+    ordered = sorted(attempts, key=lambda attempt: attempt.lease.conversation)  # the order in which rows are locked
+    rows = (await tx.execute(_MOVE, _move_columns(ordered))).all()
+    moved = [(ordered[row.place - 1], row.first_attempt_at) for row in rows]
+    finished = [(attempt, at) for attempt, at in moved if not isinstance(attempt.outcome, Retry)]
+    added = await outbox.add(tx, SCHEMA, [_result_event(attempt) for attempt, _ in finished])
+    packets = [place.packet for place in added.messages]
+    await _finish(tx, [_result(*one, packet) for one, packet in zip(finished, packets, strict=True)])
+    await _keep(tx, [attempt for attempt, _ in moved if not attempt.is_plain])
+    turns = await circuits.record(tx, [sighting for attempt in attempts if (sighting := _sighting(attempt))])
+    return Marked(turns, any(row.is_due for row in rows))
 
 
 def _sighting(attempt: Attempt) -> Sighting | None:
@@ -247,7 +284,7 @@ def _sighting(attempt: Attempt) -> Sighting | None:
             return Sighting(endpoint, of.reference, lease.is_trial)
 
 
-def _marks(attempts: Sequence[Attempt]) -> dict[str, list[Any]]:
+def _move_columns(attempts: Sequence[Attempt]) -> dict[str, list[Any]]:
     conversations = [attempt.lease.conversation for attempt in attempts]
     return {
         "keys": [conversation.person_key for conversation in conversations],
@@ -255,16 +292,120 @@ def _marks(attempts: Sequence[Attempt]) -> dict[str, list[Any]]:
         "recipients": [conversation.recipient for conversation in conversations],
         "channels": [conversation.channel for conversation in conversations],
         "leases": [attempt.lease.id for attempt in attempts],
-        "ids": [attempt.lease.request.feedback_id for attempt in attempts],
         "ordinals": [attempt.lease.ordinal for attempt in attempts],
-        "numbers": [attempt.lease.request.attempt for attempt in attempts],
-        "outcomes": [_outcome(attempt.outcome) for attempt in attempts],
+        "again": [isinstance(attempt.outcome, Retry) for attempt in attempts],
+        "failed": [isinstance(attempt.outcome, Failed) for attempt in attempts],
         "reasons": [getattr(attempt.outcome, "reason", None) for attempt in attempts],
-        "receipts": [getattr(attempt.outcome, "receipt", None) for attempt in attempts],
         "pauses": [attempt.pause for attempt in attempts],
-        "started": [attempt.started_at for attempt in attempts],
-        "ended": [attempt.ended_at for attempt in attempts],
     }
+
+
+_NEXT = "held.next + cast(result.ordinal = held.next as integer)"
+_RESEND = "nullif(array_remove(held.resend, result.ordinal), '{}')"
+_MORE = f"({_NEXT} <= held.last or {_RESEND} is not null)"
+"""SQL expressions: the next feedback after the end of one, what is sent again before it, and whether anything waits then."""
+
+_MOVE = text(f"""
+    update notifier.conversation as held
+    set lease = null,
+        next = case when again then held.next else {_NEXT} end,
+        resend = case when again then held.resend else {_RESEND} end,
+        attempts = case when again or ordinal <> held.next then held.attempts else 0 end,
+        first_attempt_at = case when again or ordinal <> held.next then held.first_attempt_at end,
+        reason = case when again then result.reason end,
+        failed_before = case when again then held.failed_before
+                             when ordinal = held.next then failed
+                             else held.failed_before and (failed or ordinal < held.next - 1) end,
+        due_at = case when again then clock_timestamp() + make_interval(secs => pause) when {_MORE} then clock_timestamp() end,
+        due_since = case when again then held.due_since when {_MORE} then clock_timestamp() end
+    from unnest(cast(:keys as text[]), cast(:references as text[]), cast(:recipients as text[]), cast(:channels as text[]),
+                cast(:leases as uuid[]), cast(:ordinals as integer[]), cast(:again as boolean[]), cast(:failed as boolean[]),
+                cast(:reasons as text[]), cast(:pauses as double precision[])) with ordinality
+         as result (person_key, reference, recipient, channel, lease, ordinal, again, failed, reason, pause, place)
+    where held.person_key = result.person_key and held.reference = result.reference and held.recipient = result.recipient
+      and held.channel = result.channel and held.lease = result.lease
+    returning place, case when ordinal = old.next then old.first_attempt_at end as first_attempt_at,
+              new.due_at is not null and not again as is_due""")  # noqa: S608 - constants
+
+
+class _Result(NamedTuple):
+    """The end of a feedback: the values of its row that change. Times that are None stay as they are."""
+
+    person_key: str
+    feedback_id: str
+    state: str
+    attempts: int
+    receipt: str | None
+    reason: str | None
+    event_packet: int
+    first_attempt_at: datetime | None
+    sent_at: datetime | None
+    accepted_at: datetime | None
+    failed_at: datetime | None
+
+
+def _result(attempt: Attempt, first_attempt_at: datetime | None, event_packet: int) -> _Result:
+    request, reason = attempt.lease.request, attempt.outcome.reason if isinstance(attempt.outcome, Failed) else None
+    return _Result(
+        person_key=attempt.lease.conversation.person_key,
+        feedback_id=request.feedback_id,
+        state="accepted" if reason is None else "failed",
+        attempts=request.attempt,
+        receipt=attempt.receipt,
+        reason=reason,
+        event_packet=event_packet,
+        first_attempt_at=first_attempt_at,
+        sent_at=attempt.started_at if reason is None else None,
+        accepted_at=attempt.ended_at if reason is None else None,
+        failed_at=None if reason is None else attempt.ended_at,
+    )
+
+
+async def _finish(tx: Transaction, results: Sequence[_Result]) -> None:
+    if results:
+        columns = map(list, zip(*results, strict=True))
+        await tx.execute(_FINISH, dict(zip(_Result._fields, columns, strict=True)))
+
+
+_FINISH = text("""
+    update notifier.feedback as feedback
+    set state = result.state, attempts = result.attempts, receipt = result.receipt, reason = result.reason,
+        event_packet = result.event_packet,
+        first_attempt_at = coalesce(result.first_attempt_at, feedback.first_attempt_at),
+        sent_at = coalesce(result.sent_at, feedback.sent_at),
+        accepted_at = coalesce(result.accepted_at, feedback.accepted_at),
+        failed_at = coalesce(result.failed_at, feedback.failed_at)
+    from unnest(cast(:person_key as text[]), cast(:feedback_id as uuid[]), cast(:state as text[]), cast(:attempts as integer[]),
+                cast(:receipt as text[]), cast(:reason as text[]), cast(:event_packet as bigint[]),
+                cast(:first_attempt_at as timestamptz[]), cast(:sent_at as timestamptz[]), cast(:accepted_at as timestamptz[]),
+                cast(:failed_at as timestamptz[]))
+         as result (person_key, feedback_id, state, attempts, receipt, reason, event_packet, first_attempt_at, sent_at, accepted_at,
+                    failed_at)
+    where feedback.person_key = result.person_key and feedback.feedback_id = result.feedback_id""")
+
+
+async def _keep(tx: Transaction, attempts: Sequence[Attempt]) -> None:
+    """Store these attempts as rows of their own."""
+    if attempts:
+        await tx.execute(
+            _KEEP,
+            {
+                "keys": [attempt.lease.conversation.person_key for attempt in attempts],
+                "ids": [attempt.lease.request.feedback_id for attempt in attempts],
+                "numbers": [attempt.lease.request.attempt for attempt in attempts],
+                "started": [attempt.started_at for attempt in attempts],
+                "ended": [attempt.ended_at for attempt in attempts],
+                "outcomes": [_outcome(attempt.outcome) for attempt in attempts],
+                "reasons": [getattr(attempt.outcome, "reason", None) for attempt in attempts],
+            },
+        )
+
+
+_KEEP = text("""
+    insert into notifier.attempt (person_key, feedback_id, number, started_at, ended_at, outcome, reason)
+    select * from unnest(cast(:keys as text[]), cast(:ids as uuid[]), cast(:numbers as integer[]), cast(:started as timestamptz[]),
+                         cast(:ended as timestamptz[]), cast(:outcomes as text[]), cast(:reasons as text[]))
+    on conflict do nothing""")
 
 
 def _outcome(outcome: Outcome) -> str:
@@ -277,60 +418,6 @@ def _outcome(outcome: Outcome) -> str:
             return "retry"
         case Failed():
             return "failed"
-
-
-_MARK = text("""
-    with result as (
-        select * from unnest(cast(:keys as text[]), cast(:references as text[]), cast(:recipients as text[]),
-                             cast(:channels as text[]), cast(:leases as uuid[]), cast(:ids as uuid[]), cast(:ordinals as integer[]),
-                             cast(:numbers as integer[]), cast(:outcomes as text[]), cast(:reasons as text[]),
-                             cast(:receipts as text[]), cast(:pauses as double precision[]), cast(:started as timestamptz[]),
-                             cast(:ended as timestamptz[]))
-             as result (person_key, reference, recipient, channel, lease, feedback_id, ordinal, number, outcome, reason, receipt,
-                        pause, started_at, ended_at)
-    ), locked as (
-        select result.*, result.outcome = 'retry' as again, result.ordinal = held.next as is_next,
-               case when result.ordinal = held.next then held.first_attempt_at end as first_attempt_at,
-               held.next + case when result.ordinal = held.next then 1 else 0 end as next_then,
-               nullif(array_remove(held.resend, result.ordinal), '{}') as resend_then
-        from result join notifier.conversation as held using (person_key, reference, recipient, channel)
-        where held.lease = result.lease
-        order by person_key, reference, recipient, channel
-        for update of held
-    ), moved as (
-        update notifier.conversation as held
-        set lease = null,
-            next = case when locked.again then held.next else locked.next_then end,
-            resend = case when locked.again then held.resend else locked.resend_then end,
-            attempts = case when locked.again or not locked.is_next then held.attempts else 0 end,
-            first_attempt_at = case when locked.again or not locked.is_next then held.first_attempt_at end,
-            reason = case when locked.again then locked.reason end,
-            failed_before = case when locked.again then held.failed_before
-                                 when locked.is_next then locked.outcome = 'failed'
-                                 else held.failed_before and (locked.outcome = 'failed' or locked.ordinal < held.next - 1) end,
-            due_at = case when locked.again then clock_timestamp() + make_interval(secs => locked.pause)
-                          when locked.resend_then is not null or locked.next_then <= held.last then clock_timestamp() end,
-            due_since = case when locked.again then held.due_since
-                             when locked.resend_then is not null or locked.next_then <= held.last then clock_timestamp() end
-        from locked
-        where held.person_key = locked.person_key and held.reference = locked.reference
-          and held.recipient = locked.recipient and held.channel = locked.channel
-    ), told as (
-        update notifier.feedback as feedback
-        set state = case when locked.outcome = 'failed' then 'failed' else 'accepted' end,
-            attempts = locked.number, receipt = locked.receipt, reason = locked.reason,
-            steps = feedback.steps || jsonb_strip_nulls(jsonb_build_object('first_attempt', locked.first_attempt_at))
-                || case when locked.outcome = 'failed' then jsonb_build_object('failed', locked.ended_at)
-                        else jsonb_build_object('sent', locked.started_at, 'accepted', locked.ended_at) end
-        from locked
-        where feedback.person_key = locked.person_key and feedback.feedback_id = locked.feedback_id
-          and not locked.again
-    ), tried as (
-        insert into notifier.attempt (person_key, feedback_id, number, started_at, ended_at, outcome, reason)
-        select person_key, feedback_id, number, started_at, ended_at, outcome, reason from locked
-        on conflict do nothing
-    )
-    select feedback_id from locked""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,18 +445,26 @@ async def give_up(tx: Transaction, *, seconds: float, limit: int) -> list[GivenU
 
     Only what waits for its next attempt, or for its endpoint's, fails: if no process was running, attempts are made first.
     """
-    result = await tx.execute(_GIVE_UP, {"seconds": seconds, "limit": limit})
-    given_up, at = [_given_up(row) for row in result], datetime.now(UTC)
-    await outbox.add(tx, SCHEMA, [feedback_events.failed(one.identity, at, one.reason) for one in given_up])
+    rows = (await tx.execute(_GIVE_UP, {"seconds": seconds, "limit": limit})).all()
+    contents, at = await store.contents(tx, rows), datetime.now(UTC)
+    given_up = [_given_up(*one) for one in zip(rows, contents, strict=True)]
+    added = await outbox.add(tx, SCHEMA, [feedback_events.failed(one.identity, at, one.reason) for one in given_up])
+    packets = [place.packet for place in added.messages]
+    await _finish(tx, [_abandoned(row, packet, at) for row, packet in zip(rows, packets, strict=True)])
     return given_up
 
 
-def _given_up(row: Any) -> GivenUp:
+def _given_up(row: Any, content: FeedbackContent) -> GivenUp:
     of = Conversation(row.person_key, row.reference, row.recipient, row.channel)
     identity = feedback_events.FeedbackIdentity(
-        of, str(row.feedback_id), row.correlation_id, row.caused_by, row.traceparent
+        of, str(row.feedback_id), content.correlation_id, row.caused_by, content.traceparent
     )
     return GivenUp(identity, row.reason, row.attempts)
+
+
+def _abandoned(row: Any, event_packet: int, at: datetime) -> _Result:
+    values = (row.person_key, str(row.feedback_id), "failed", row.attempts, row.receipt, row.reason, event_packet)
+    return _Result(*values, row.first_attempt_at, None, None, at)
 
 
 _GIVE_UP = text(f"""
@@ -398,19 +493,16 @@ _GIVE_UP = text(f"""
         from late
         where held.person_key = late.person_key and held.reference = late.reference
           and held.recipient = late.recipient and held.channel = late.channel
-    ), reasons as (
-        select waiting.*, 'gave up: ' || coalesce(waiting.reason, held.reason, 'not attempted') as why
-        from late as waiting left join notifier.endpoint as held on {HELD}
     )
-    update notifier.feedback as feedback
-    set state = 'failed', reason = why, attempts = case when reasons.is_next then reasons.attempts else feedback.attempts end,
-        steps = feedback.steps || jsonb_strip_nulls(jsonb_build_object('failed', clock_timestamp(),
-            'first_attempt', case when reasons.is_next then reasons.first_attempt_at end))
-    from reasons
-    where feedback.person_key = reasons.person_key and feedback.reference = reasons.reference
-      and feedback.recipient = reasons.recipient and feedback.channel = reasons.channel and feedback.ordinal = reasons.ordinal
-    returning feedback.person_key, feedback.reference, feedback.recipient, feedback.channel, feedback.feedback_id,
-              feedback.correlation_id, feedback.caused_by, feedback.traceparent, feedback.reason, feedback.attempts""")  # noqa: S608 - a constant
+    select feedback.person_key, feedback.reference, feedback.recipient, feedback.channel, feedback.feedback_id, feedback.caused_by,
+           feedback.packet, feedback.place, feedback.receipt,
+           'gave up: ' || coalesce(waiting.reason, held.reason, 'not attempted') as reason,
+           case when waiting.is_next then waiting.attempts else feedback.attempts end as attempts,
+           case when waiting.is_next then waiting.first_attempt_at end as first_attempt_at
+    from late as waiting join notifier.feedback as feedback
+      on feedback.person_key = waiting.person_key and feedback.reference = waiting.reference
+     and feedback.recipient = waiting.recipient and feedback.channel = waiting.channel and feedback.ordinal = waiting.ordinal
+    left join notifier.endpoint as held on {HELD}""")  # noqa: S608 - a constant
 
 
 def _result_event(attempt: Attempt) -> outbox.OutboxMessage:

@@ -1,6 +1,6 @@
 """Apply a batch of records in one transaction.
 
-Lock, drop duplicates, load, decide in memory, number, write, and add to the outbox.
+Lock, drop duplicates, load, decide and number in memory, and write what was applied, its messages too.
 
 A record that cannot be read or decided becomes a dead letter in the same transaction; one that fails in the database, in a
 transaction of its own. Later records of the same referral, or the same hub's later commands for the same case, wait behind it: a
@@ -43,7 +43,7 @@ from schemas.events import (
     ReferralReceived,
     ReferralUpdated,
 )
-from schemas.model import CaseId, OnsCode, PersonKey
+from schemas.model import CaseId, OnsCode, PersonKey, Reference
 from schemas.referral import Referral
 from schemas.text import is_storable_json
 from schemas.topics import CASE_EVENT, REFERRAL_EVENT, commanding_hub, hub_case
@@ -60,7 +60,7 @@ from services.router.decide.aggregate import PersonAggregate
 from services.router.decide.assignment import postcode_of
 from services.router.decide.lifecycle import CaseDecision, DecisionContext, EmittedEvent, EmittedRejection
 from services.router.decide.model import NotLoaded
-from services.router.store import SCHEMA, Changed, Input, Locked
+from services.router.store import SCHEMA, Changed, HistoryEntry, Input, InputIdentity, Locked
 from services.runtime import database
 from services.runtime.database import Transaction
 from services.runtime.tracing import RecordSpans
@@ -127,7 +127,7 @@ class Batches:
         letter = _dead_letter(read, reason)
         self._share.check([record], [letter])
         async with database.transaction(self._engine, SCHEMA) as tx:
-            await store.lock(tx, [read.person_key])
+            await store.save_keys(tx, await store.lock(tx, [read.person_key]), [read.person_key])
             await dead_letters.add(tx, SCHEMA, [letter])
         self._share.count_checked()
 
@@ -145,7 +145,7 @@ class Batches:
     async def _reject_resubmitted(self, row: ReleasableLetter, reason: str) -> None:
         read = read_record(row.record)
         async with database.transaction(self._engine, SCHEMA) as tx:
-            await store.lock(tx, [read.person_key])
+            await store.save_keys(tx, await store.lock(tx, [read.person_key]), [read.person_key])
             for locked_row in await resubmit.take(tx, SCHEMA, [row]):
                 await resubmit.reject_resubmitted(tx, SCHEMA, locked_row, _dead_letter(read, reason))
 
@@ -292,8 +292,9 @@ class _Batch:
     failed: set[MessageGroup] = field(default_factory=set)
     overtaking: set[KafkaRecord] = field(default_factory=set)
     letters: dict[KafkaRecord, DeadLetter] = field(default_factory=dict)
+    applied: list[Input] = field(default_factory=list)
     messages: list[OutboxMessage] = field(default_factory=list)
-    history: list[tuple[Event, Sequence[str], Sequence[str]]] = field(default_factory=list)
+    history: list[HistoryEntry] = field(default_factory=list)
 
     async def run(self, records: Sequence[KafkaRecord], share: DeadLetterShare) -> int:
         """Apply these records, in order, until DECISION_SECONDS have passed; return how many were applied.
@@ -313,6 +314,7 @@ class _Batch:
         done = records.index(left[0].record) if left else len(records)
         in_order = [self.letters[record] for record in dict.fromkeys(records[:done]) if record in self.letters]
         share.check(records[:done], in_order)
+        await self._write(locked, [one.person_key for one in read[:done]])
         await dead_letters.add(self.tx, SCHEMA, in_order)
         return done
 
@@ -326,6 +328,7 @@ class _Batch:
             (row.person_key, message_group) for row in locked_rows.values() for message_group in row.message_groups
         }
         left = {one.record for one in await self._apply([read[record] for record in locked_rows], locked)}
+        await self._write(locked, [one.person_key for record, one in read.items() if record not in left])
         for record, letter in self.letters.items():
             await resubmit.reject_resubmitted(self.tx, SCHEMA, locked_rows[record], letter)
         done = [row for record, row in locked_rows.items() if record not in self.letters and record not in left]
@@ -333,44 +336,36 @@ class _Batch:
 
     async def _apply(self, read: Sequence[Input | Unreadable], locked: Locked) -> Sequence[Input]:
         """Decide on these inputs until DECISION_SECONDS have passed; return the others, which are for the next transaction."""
-        inputs = await self._ready(read)
-        if not inputs:
-            return ()
-        before = dict(locked.last)
+        inputs = await self._ready(read, locked)
         await self._read(inputs, locked)
         decided, until = 0, time.monotonic() + DECISION_SECONDS
         while decided < len(inputs) and (decided == 0 or time.monotonic() < until):
             await self._decide(inputs[decided], locked)
             decided += 1
             await asyncio.sleep(0)  # the event loop answers Kafka and health checks between two decisions
-        left = inputs[decided:]
-        await store.forget_inputs(self.tx, left)
-        for one in left:
+        for one in inputs[decided:]:
             self.spans.set_attributes(one.record, outcome="postponed")
-        await self._write(locked, before)
-        return left
+        return inputs[decided:]
 
-    async def _ready(self, read: Sequence[Input | Unreadable]) -> list[Input]:
+    async def _ready(self, read: Sequence[Input | Unreadable], locked: Locked) -> list[Input]:
         """Return the inputs to apply now, without duplicates; store unreadable and waiting ones as dead letters."""
-        candidates, waiting = [], []
+        under_stored_keys = [one for one in read if isinstance(one, Input) and one.person_key in locked.rows]
+        applied = await store.applied(self.tx, under_stored_keys)
+        inputs: dict[InputIdentity, Input] = {}
         for one in read:
             if isinstance(one, Unreadable):
                 self._add_dead_letter(one, one.reason)
                 self.blocked.add((one.person_key, one.message_group))
+            elif one.identity in applied:
+                continue
             elif _message_group(one) not in self.blocked:
-                candidates.append(one)
+                inputs.setdefault(one.identity, one)
             elif _withdraws_consent(one.event.data):
-                candidates.append(one)
+                inputs.setdefault(one.identity, one)
                 self.overtaking.add(one.record)
             else:
-                waiting.append(one)
-        applied = await store.applied(self.tx, waiting) if waiting else set()
-        for one in waiting:
-            if one.identity not in applied:
                 self._add_dead_letter(one, dead_letters.WAITING, waiting=True)
-        fresh = await store.record_inputs(self.tx, candidates, self.now, self.directory.version)
-        first = {one.identity: one for one in reversed(candidates)}
-        return [one for one in candidates if one.identity in fresh and first[one.identity] is one]
+        return list(inputs.values())
 
     def _add_dead_letter(self, read: Input | Unreadable, reason: str, *, waiting: bool = False) -> None:
         self.letters[read.record] = _dead_letter(read, reason, waiting=waiting)
@@ -378,9 +373,9 @@ class _Batch:
 
     async def _read(self, inputs: Sequence[Input], locked: Locked) -> None:
         keys = dict.fromkeys(one.person_key for one in inputs)
-        known = {key: locked.tallies[key] for key in keys if key not in locked.new}
-        self.states = {key: PersonAggregate.empty(key) for key in keys if key in locked.new}
-        self.states |= await loading.load(self.tx, inputs, known)
+        tallies = {key: tally for key, tally in locked.tallies.items() if key in keys}
+        self.states = {key: PersonAggregate.empty(key) for key in keys if key not in tallies}
+        self.states |= await loading.load(self.tx, inputs, tallies)
         self.stored = dict(self.states)
         messages = [one.event.data for one in inputs]
         sent = [one.referral for one in messages if isinstance(one, ReferralReceived | ReferralUpdated)]
@@ -392,9 +387,9 @@ class _Batch:
         self.postcodes |= await store.districts(self.tx, postcodes - self.postcodes.keys())
 
     async def _decide(self, one: Input, locked: Locked) -> None:
-        """Decide on an input; store it as a dead letter and forget it as applied if the decision fails."""
+        """Decide on an input; store it as a dead letter if the decision fails."""
         if self._waits(one):
-            await self._forget(one, dead_letters.WAITING, waiting=True)
+            self._add_dead_letter(one, dead_letters.WAITING, waiting=True)
             return
         try:
             decision = await self._decision(one)
@@ -403,10 +398,11 @@ class _Batch:
         except Exception as error:  # any other fault is caused by this record alone
             if database.is_transient(error):
                 raise
-            await self._forget(one, f"decision: {type(error).__name__}")
+            self._add_dead_letter(one, f"decision: {type(error).__name__}")
             self.failed.add(_message_group(one))
             return
         self.states[one.person_key] = decision.state
+        self.applied.append(one)
         self._publish(one, decision, locked)
 
     async def _decision(self, one: Input) -> CaseDecision:
@@ -437,11 +433,6 @@ class _Batch:
         known = data.case_id in state.cases if isinstance(data, Command) else one.message_group in state.referrals
         return not (_withdraws_consent(data) and (known or isinstance(data, ReferralUpdated)))
 
-    async def _forget(self, one: Input, reason: str, *, waiting: bool = False) -> None:
-        """Store an input as a dead letter, and no longer as applied."""
-        await store.forget_inputs(self.tx, [one])
-        self._add_dead_letter(one, reason, waiting=waiting)
-
     def _publish(self, one: Input, decision: CaseDecision, locked: Locked) -> None:
         context = self.spans.context_of(one.record)
         for index, emitted in enumerate(decision.emitted):
@@ -454,8 +445,9 @@ class _Batch:
 
     def _publish_event(self, one: Input, emitted: EmittedEvent, index: int, sequence: int, context: str | None) -> None:
         event = self._event(one, emitted.correlation_id, index, CASE_EVENT, emitted.data, sequence)
+        hubs = [hub for hub, _ in emitted.hubs]
+        self.history.append(HistoryEntry(event, _references(emitted.data), hubs, len(self.messages)))
         self.messages.append(OutboxMessage(CASE_EVENT, event, context))
-        self.history.append((event, _references(emitted.data), [hub for hub, _ in emitted.hubs]))
         for hub, data in emitted.hubs:
             target, conversation = hub_case(hub), emitted.conversations.get(hub, emitted.correlation_id)
             for_hub = self._event(one, conversation, index, target, data, sequence)
@@ -496,14 +488,17 @@ class _Batch:
             data=data,
         )
 
-    async def _write(self, locked: Locked, before: dict[PersonKey, int]) -> None:
+    async def _write(self, locked: Locked, keys: Iterable[PersonKey]) -> None:
+        """Write what was applied; `keys`: those of the records that are not postponed."""
         changed = Changed()
         for key, state in self.states.items():
             changed.add(self.stored[key], state)
+        await store.save_keys(self.tx, locked, keys, self.states)
+        contents = [store.content_of(one) for one in self.applied]
+        added = await outbox.add(self.tx, SCHEMA, self.messages, contents)
+        await store.record_inputs(self.tx, self.applied, added.contents, self.now, self.directory.version)
         await store.write(self.tx, changed, self.now, self.directory.triage.id)
-        await store.append_history(self.tx, self.history)
-        await outbox.add(self.tx, SCHEMA, self.messages)
-        await store.save_keys(self.tx, locked, before, self.states)
+        await store.append_history(self.tx, self.history, added.messages)
 
 
 def _message_group(one: Input | Unreadable) -> MessageGroup:
@@ -531,7 +526,7 @@ def _decision(state: PersonAggregate, one: Input, context: DecisionContext) -> C
     return lifecycle.decide(state, data, commanding_hub(one.record.topic), one.event.id, context, one.unknown_fields)
 
 
-def _references(data: CaseEvent) -> list[str]:
+def _references(data: CaseEvent) -> list[Reference]:
     """Return the references of the referrals that an event is about."""
     concerned = [context.reference for context in data.referral_contexts]
     named = [getattr(data, field) for field in _reference_fields(type(data))]

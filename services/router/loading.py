@@ -5,7 +5,6 @@ a doubt; their open cases; and of each open case the first referrals of each cat
 batch may take away: a referral that they name.
 """
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from sqlalchemy import text
 
 from schemas.events import Command, ReferralReceived, ReferralUpdated
 from schemas.model import CaseId, PersonKey, Reference
+from services.router import stored_state
 from services.router.decide import hub_events
 from services.router.decide.aggregate import Loaded, PersonAggregate
 from services.router.decide.matching import Description
@@ -55,7 +55,7 @@ async def load_open(tx: Transaction, case_id: CaseId, key: PersonKey) -> Loaded:
 
 
 _OPEN = text("""
-    select category, state::text as state from router.referral
+    select category, state from router.referral
     where person_key = :key and case_id = :case and category is not null order by category, reference""")
 
 
@@ -114,7 +114,7 @@ _FIND = text("""
         left join router.referral as known on known.person_key = given.key and known.reference = given.reference
     )
     select referral.person_key, referral.person_no, referral.case_id, null as reference, null as description,
-        referral.category, referral.state::text as state
+        referral.category, referral.state
     from unnest(cast(:keys as text[]), cast(:references as text[])) as given (key, reference)
     join router.referral as referral on referral.person_key = given.key and referral.reference = given.reference
     union all
@@ -178,9 +178,9 @@ class _Rows:
         """Add a row of _READ."""
         if row.case_id is None:
             tally = PersonTally(row.referrals, row.verified)
-            self.persons[row.person_key][row.person_no] = PersonRecord.model_validate_json(row.state), tally
+            self.persons[row.person_key][row.person_no] = stored_state.decode(PersonRecord, row.state), tally
         else:
-            case = CaseRecord.model_validate_json(row.state), CaseTally.model_validate_json(row.tally)
+            case = stored_state.decode(CaseRecord, row.state), stored_state.decode(CaseTally, row.tally)
             self.cases[row.person_key][row.case_id] = case
 
     def loaded(self, key: PersonKey) -> Loaded:
@@ -199,20 +199,20 @@ _READ = text("""
         select person_key, person_no from named
     )
     select person.person_key, person.person_no, null as case_id, person.referrals, person.verified, null as tally,
-        person.state::text as state
+        person.state
     from concerned join router.person as person on person.person_key = concerned.key and person.person_no = concerned.number
     union all
-    select open.person_key, open.person_no, open.case_id, null, null, open.tally::text, open.state::text
+    select open.person_key, open.person_no, open.case_id, null, null, open.tally, open.state
     from concerned cross join lateral (
         select * from router."case"
         where person_key = concerned.key and person_no = concerned.number and ended_at is null offset 0) as open
     union all
-    select person_key, person_no, case_id, null, null, tally::text, state::text from named where ended_at is not null""")
+    select person_key, person_no, case_id, null, null, tally, state from named where ended_at is not null""")
 
 
 def _referral(row: Any) -> tuple[ReferralRecord, Category | None]:
-    category = Category(*json.loads(row.category)) if row.category else None
-    return ReferralRecord.model_validate_json(row.state), category
+    category = stored_state.decode_category(row.category) if row.category else None
+    return stored_state.decode(ReferralRecord, row.state), category
 
 
 # ---- the first open referrals of each case --------------------------------------------------------------------------
@@ -225,7 +225,7 @@ async def _with_first_open(tx: Transaction, states: States, margin: Mapping[Pers
     columns = {
         "keys": [key for key, _, _ in wanted],
         "cases": [case_id for _, case_id, _ in wanted],
-        "categories": [json.dumps(category) for _, _, category in wanted],
+        "categories": [stored_state.encode_category(category) for _, _, category in wanted],
         "margins": [margin[key] for key, _, _ in wanted],
         "others": hub_events.MAX_OTHERS,
     }
@@ -245,7 +245,7 @@ def _lacking(state: PersonAggregate) -> Iterator[tuple[CaseId, Category]]:
 
 
 _FIRST_OPEN = text("""
-    select given.key as person_key, referral.category, referral.state::text as state
+    select given.key as person_key, referral.category, referral.state
     from unnest(cast(:keys as text[]), cast(:cases as text[]), cast(:categories as text[]), cast(:margins as integer[]))
         as given (key, "case", category, margin)
     cross join lateral (

@@ -7,14 +7,16 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import TextClause, text
 
 from schemas.events import CaseEvent, CommandRefused, Event
-from schemas.model import OnsCode, PersonKey, Reference
+from schemas.model import HubId, OnsCode, PersonKey, Reference
 from services.messaging import dead_letters
-from services.messaging.cloudevents import OWN_HEADERS, KafkaRecord, value_of
+from services.messaging.cloudevents import OWN_HEADERS, KafkaRecord
+from services.messaging.packets import Content, Place
+from services.router import stored_state
 from services.router.decide.aggregate import PersonAggregate
 from services.router.decide.matching import Description
 from services.router.decide.model import (
@@ -57,89 +59,126 @@ class Input:
         return self.person_key, self.record.topic, self.event.id
 
 
+class KeyRow(NamedTuple):
+    """Row of a person key: the sequence number of its last event, and its tally."""
+
+    last_sequence: int = 0
+    persons: int = 0
+    verified_persons: int = 0
+
+
+class ConcurrentInsert(TimeoutError):
+    """Another transaction has inserted a person key that was new to this one, which must begin again."""
+
+
 @dataclass(slots=True)
 class Locked:
-    """Locked person keys of a batch: the last sequence number and the tally of each, and which keys are new."""
+    """Person keys of a batch: the last sequence number of each, and the rows as they were read; a new key has none."""
 
     last: dict[PersonKey, int]
-    tallies: dict[PersonKey, KeyTally] = field(default_factory=dict)
-    new: set[PersonKey] = field(default_factory=set)
+    rows: Mapping[PersonKey, KeyRow]
 
     def next(self, key: PersonKey) -> int:
         """Return the next sequence number of a key."""
         self.last[key] += 1
         return self.last[key]
 
+    @property
+    def tallies(self) -> dict[PersonKey, KeyTally]:
+        """Tallies of the keys that are not new."""
+        return {key: KeyTally(row.persons, row.verified_persons) for key, row in self.rows.items()}
+
 
 async def lock(tx: Transaction, keys: Iterable[PersonKey]) -> Locked:
-    """Lock these person keys in key order; new ones are inserted."""
+    """Lock these person keys in key order. A new key has no row to lock: `save_keys` inserts it."""
     ordered = sorted(set(keys))
-    new = set((await tx.execute(_INSERT_KEYS, {"keys": ordered})).scalars())
-    rows = (await tx.execute(LOCK_KEYS, {"keys": ordered})).all()
-    tallies = {PersonKey(row.person_key): KeyTally(row.persons, row.verified_persons) for row in rows}
-    return Locked({PersonKey(row.person_key): row.last_sequence for row in rows}, tallies, new)
+    result = await tx.execute(LOCK_KEYS, {"keys": ordered})
+    rows = {PersonKey(key): KeyRow(*row) for key, *row in result}
+    return Locked({key: rows.get(key, KeyRow()).last_sequence for key in ordered}, rows)
 
 
-_INSERT_KEYS = text("""
-    insert into router.person_key (person_key)
-    select key from unnest(cast(:keys as text[])) as given (key) order by key
-    on conflict do nothing returning person_key""")
 LOCK_KEYS = text("""
     select person_key, last_sequence, persons, verified_persons from router.person_key
     where person_key = any(cast(:keys as text[])) order by person_key for update""")
 
 
 async def save_keys(
-    tx: Transaction, locked: Locked, before: Mapping[PersonKey, int], states: Mapping[PersonKey, PersonAggregate]
+    tx: Transaction,
+    locked: Locked,
+    keys: Iterable[PersonKey],
+    states: Mapping[PersonKey, PersonAggregate] | None = None,
 ) -> None:
-    """Store the last sequence number and the tally of each key that changed."""
-    tallies = {key: state.tally for key, state in states.items()}
-    moved = [key for key in tallies if (before[key], locked.tallies[key]) != (locked.last[key], tallies[key])]
-    if moved:
-        columns = {
-            "keys": moved,
-            "numbers": [locked.last[key] for key in moved],
-            "persons": [tallies[key].persons for key in moved],
-            "verified": [tallies[key].verified for key in moved],
-        }
-        await tx.execute(_UPDATE_KEYS, columns)
+    """Insert those of `keys` that are new, and update those that changed. `keys`: all under which this transaction writes.
+
+    It precedes every other write: from then on new keys are locked too. Raises ConcurrentInsert if another transaction has inserted one of
+    them since `lock`: what was read under it is out of date.
+    """
+    rows = {key: _key_row(key, locked, states or {}) for key in sorted(set(keys))}
+    new = {key: row for key, row in rows.items() if key not in locked.rows}
+    changed = {key: row for key, row in rows.items() if locked.rows.get(key, row) != row}
+    if new and (await tx.execute(_INSERT_KEYS, _key_columns(new))).rowcount != len(new):
+        raise ConcurrentInsert
+    if changed:
+        await tx.execute(_UPDATE_KEYS, _key_columns(changed))
 
 
-_UPDATE_KEYS = text("""
+def _key_row(key: PersonKey, locked: Locked, states: Mapping[PersonKey, PersonAggregate]) -> KeyRow:
+    tally = states[key].tally if key in states else locked.rows.get(key, KeyRow())[1:]
+    return KeyRow(locked.last[key], *tally)
+
+
+def _key_columns(rows: Mapping[PersonKey, KeyRow]) -> dict[str, list[Any]]:
+    return {
+        "keys": list(rows),
+        "numbers": [row.last_sequence for row in rows.values()],
+        "persons": [row.persons for row in rows.values()],
+        "verified": [row.verified_persons for row in rows.values()],
+    }
+
+
+_GIVEN_KEYS = """
+    unnest(cast(:keys as text[]), cast(:numbers as bigint[]), cast(:persons as integer[]), cast(:verified as integer[]))
+        as given (key, number, persons, verified)"""
+
+_INSERT_KEYS = text(f"""
+    insert into router.person_key (person_key, last_sequence, persons, verified_persons)
+    select key, number, persons, verified from {_GIVEN_KEYS} order by key
+    on conflict do nothing""")  # noqa: S608 - constants
+_UPDATE_KEYS = text(f"""
     update router.person_key set last_sequence = given.number, persons = given.persons, verified_persons = given.verified
-    from unnest(cast(:keys as text[]), cast(:numbers as bigint[]), cast(:persons as integer[]), cast(:verified as integer[]))
-        as given (key, number, persons, verified)
-    where person_key = given.key""")
+    from {_GIVEN_KEYS} where person_key = given.key""")  # noqa: S608 - constants
 
 
 # ---- inputs ---------------------------------------------------------------------------------------------------------
 
 
-async def record_inputs(tx: Transaction, inputs: Sequence[Input], now: datetime, directory: str) -> set[InputIdentity]:
-    """Store these inputs in order; returns the identities of those that are new, without duplicates."""
-    if not inputs:
-        return set()
-    columns = {
-        "keys": [one.person_key for one in inputs],
-        "topics": [one.record.topic for one in inputs],
-        "ids": [one.event.id for one in inputs],
-        "types": [one.event.data.TYPE for one in inputs],
-        "correlations": [one.event.correlation_id for one in inputs],
-        "headers": [_headers(one) for one in inputs],
-        "values": [one.record.value for one in inputs],
-    }
-    rows = await tx.execute(_INSERT_INPUTS, {**columns, "now": now, "directory": directory})
-    return {(row.person_key, row.topic, row.id) for row in rows}
+async def record_inputs(
+    tx: Transaction, inputs: Sequence[Input], contents: Sequence[Place], now: datetime, directory: str
+) -> None:
+    """Store these inputs as applied, in order; `contents`: where their `content_of` is. None of them is stored yet (`applied`)."""
+    if inputs:
+        columns = {
+            **_identities(inputs),
+            "types": [one.event.data.TYPE for one in inputs],
+            "correlations": [one.event.correlation_id for one in inputs],
+            "packets": [content.packet for content in contents],
+            "places": [content.place for content in contents],
+        }
+        await tx.execute(INSERT_INPUTS, {**columns, "now": now, "directory": directory})
 
 
-_INSERT_INPUTS = text("""
-    insert into router.input (person_key, topic, id, type, correlation_id, time, directory_version, headers, value)
-    select key, topic, id, type, correlation, cast(:now as timestamptz), cast(:directory as text), headers, value
+INSERT_INPUTS = text("""
+    insert into router.input (person_key, topic, id, type, correlation_id, time, directory_version, packet, place)
+    select key, topic, id, type, correlation, cast(:now as timestamptz), cast(:directory as text), packet, place
     from unnest(cast(:keys as text[]), cast(:topics as text[]), cast(:ids as text[]), cast(:types as text[]),
-                cast(:correlations as text[]), cast(:headers as text[]), cast(:values as bytea[]))
-         with ordinality as input (key, topic, id, type, correlation, headers, value, place)
-    order by place
-    on conflict do nothing returning person_key, topic, id""")
+                cast(:correlations as text[]), cast(:packets as bigint[]), cast(:places as integer[]))
+         with ordinality as input (key, topic, id, type, correlation, packet, place, number)
+    order by number""")
+
+
+def content_of(one: Input) -> Content:
+    """Return the bytes of an input: its headers, which `stored_headers` reads, and its value."""
+    return Content(one.person_key, (_headers(one).encode(), one.record.value))
 
 
 def _headers(one: Input) -> str:
@@ -160,11 +199,11 @@ def own_headers(record: KafkaRecord) -> tuple[tuple[str, bytes], ...]:
     return tuple((name, value) for name, value in record.headers if name.startswith(OWN_HEADERS))
 
 
-def stored_headers(headers: str) -> tuple[tuple[str, bytes], ...]:
-    """Return the headers of a stored input."""
-    decoded = json.loads(headers)
+def stored_headers(encoded: bytes) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers of a stored input, the first part of its content."""
+    decoded = json.loads(encoded)
     if isinstance(decoded, list):
-        return dead_letters.decode_headers(headers)
+        return dead_letters.decode_headers(encoded.decode())
     return tuple((name, value.encode()) for name, value in decoded.items())
 
 
@@ -187,18 +226,6 @@ _SELECT_INPUTS = text("""
     cross join lateral (
         select person_key, topic, id from router.input
         where person_key = sought.key and topic = sought.topic and id = sought.id offset 0) as known""")
-
-
-async def forget_inputs(tx: Transaction, inputs: Sequence[Input]) -> None:
-    """Delete the stored inputs of dead letters, and of what is applied in a later transaction."""
-    if inputs:
-        await tx.execute(_DELETE_INPUTS, _identities(inputs))
-
-
-_DELETE_INPUTS = text("""
-    delete from router.input as input
-    using unnest(cast(:keys as text[]), cast(:topics as text[]), cast(:ids as text[])) as parked (key, topic, id)
-    where input.person_key = parked.key and input.topic = parked.topic and input.id = parked.id""")
 
 
 # ---- state ----------------------------------------------------------------------------------------------------------
@@ -265,11 +292,6 @@ async def write(tx: Transaction, changed: Changed, now: datetime, triage: str) -
         await tx.execute(_WRITE_REFERRALS, {"now": now, **_referral_columns(changed.referrals)})
 
 
-def to_json(model: PersonRecord | CaseRecord | ReferralRecord) -> str:
-    """Return JSON without None values: a field that can be None must have the default None."""
-    return model.__pydantic_serializer__.to_json(model, exclude_none=True).decode()
-
-
 def _person_columns(persons: Sequence[tuple[PersonKey, PersonRecord, PersonTally]]) -> dict[str, list[Any]]:
     return {
         "keys": [key for key, _, _ in persons],
@@ -278,24 +300,29 @@ def _person_columns(persons: Sequence[tuple[PersonKey, PersonRecord, PersonTally
         "verified": [tally.verified for _, _, tally in persons],
         "provisional": [person.provisional for _, person, _ in persons],
         "tracing_reasons": [",".join(person.tracing_reasons) for _, person, _ in persons],
-        "states": [to_json(person) for _, person, _ in persons],
+        "checks": [person.check_before_contact for _, person, _ in persons],
+        "states": [stored_state.encode(person) for _, person, _ in persons],
     }
 
 
 _WRITE_PERSONS = text("""
-    insert into router.person as known (person_key, person_no, referrals, verified, provisional, tracing_reasons, doubted_since,
-        undoubted_key, state, updated_at)
-    select key, number, referrals, verified, provisional, string_to_array(tracing_reasons, ','),
-        case when tracing_reasons <> '' then cast(:now as timestamptz) end,
-        case when not 'does-not-match' = any(string_to_array(tracing_reasons, ',')) then key end,
-        cast(state as jsonb), cast(:now as timestamptz)
-    from unnest(cast(:keys as text[]), cast(:numbers as integer[]), cast(:referrals as integer[]), cast(:verified as integer[]),
-                cast(:provisional as boolean[]), cast(:tracing_reasons as text[]), cast(:states as text[]))
-        as given (key, number, referrals, verified, provisional, tracing_reasons, state)
-    on conflict (person_key, person_no) do update set referrals = excluded.referrals, verified = excluded.verified,
-        provisional = excluded.provisional, tracing_reasons = excluded.tracing_reasons,
-        doubted_since = case when excluded.doubted_since is not null then coalesce(known.doubted_since, excluded.doubted_since) end,
-        undoubted_key = excluded.undoubted_key, state = excluded.state, updated_at = excluded.updated_at""")
+    merge into router.person as known
+    using (
+        select key, number, referrals, verified, provisional, string_to_array(reasons, ',') as reasons, checks, state,
+            case when reasons <> '' then cast(:now as timestamptz) end as doubted_since
+        from unnest(cast(:keys as text[]), cast(:numbers as integer[]), cast(:referrals as integer[]), cast(:verified as integer[]),
+                    cast(:provisional as boolean[]), cast(:tracing_reasons as text[]), cast(:checks as boolean[]),
+                    cast(:states as bytea[]))
+            as given (key, number, referrals, verified, provisional, reasons, checks, state)
+    ) as given on known.person_key = given.key and known.person_no = given.number
+    when matched then update set referrals = given.referrals, verified = given.verified, provisional = given.provisional,
+        tracing_reasons = given.reasons, check_before_contact = given.checks, state = given.state, updated_at = :now,
+        doubted_since = case when given.doubted_since is not null then coalesce(known.doubted_since, given.doubted_since) end,
+        undoubted_key = case when not 'does-not-match' = any(given.reasons) then key end
+    when not matched then insert (person_key, person_no, referrals, verified, provisional, tracing_reasons, doubted_since,
+        undoubted_key, check_before_contact, state, updated_at)
+    values (key, number, given.referrals, given.verified, given.provisional, given.reasons, given.doubted_since,
+        case when not 'does-not-match' = any(given.reasons) then key end, checks, given.state, :now)""")
 
 
 def _case_columns(cases: Sequence[tuple[PersonKey, CaseRecord, CaseTally]]) -> dict[str, list[Any]]:
@@ -316,30 +343,33 @@ def _case_columns(cases: Sequence[tuple[PersonKey, CaseRecord, CaseTally]]) -> d
         "districts": [case.district for _, case, _ in cases],
         "versions": [case.directory_version for _, case, _ in cases],
         "ended": [case.ended is not None for _, case, _ in cases],
-        "tallies": [tally.model_dump_json() for _, _, tally in cases],
-        "states": [to_json(case) for _, case, _ in cases],
+        "tallies": [stored_state.encode(tally) for _, _, tally in cases],
+        "states": [stored_state.encode(case) for _, case, _ in cases],
     }
 
 
 _WRITE_CASES = text("""
-    insert into router."case" as known (person_key, case_id, person_no, status, business_status, home_hub, holder, pathway,
+    merge into router."case" as known
+    using (
+        select key, id, person, status, business, nullif(home, cast(:triage as text)) as home, holder, pathway,
+            string_to_array(reasons, ',') as reasons, district, version, tally, state,
+            case when status = 'requested' and holder is not null then cast(:now as timestamptz) end as requested_since,
+            case when ended then cast(:now as timestamptz) end as ended_at
+        from unnest(cast(:keys as text[]), cast(:ids as text[]), cast(:persons as integer[]), cast(:statuses as text[]),
+                    cast(:business as text[]), cast(:homes as text[]), cast(:holders as text[]), cast(:pathways as text[]),
+                    cast(:reasons as text[]), cast(:districts as text[]), cast(:versions as text[]), cast(:ended as boolean[]),
+                    cast(:tallies as bytea[]), cast(:states as bytea[]))
+            as given (key, id, person, status, business, home, holder, pathway, reasons, district, version, ended, tally, state)
+    ) as given on known.person_key = given.key and known.case_id = given.id
+    when matched then update set status = given.status, business_status = business, home_hub = home, holder = given.holder,
+        pathway = given.pathway, reasons = given.reasons, district = given.district, directory_version = version,
+        tally = given.tally, state = given.state, updated_at = :now, ended_at = coalesce(known.ended_at, given.ended_at),
+        requested_since = case when known.holder = given.holder and given.requested_since is not null
+            then coalesce(known.requested_since, given.requested_since) else given.requested_since end
+    when not matched then insert (person_key, case_id, person_no, status, business_status, home_hub, holder, pathway,
         reasons, district, directory_version, tally, state, opened_at, updated_at, requested_since, ended_at)
-    select key, id, person, status, business, nullif(home, cast(:triage as text)), holder, pathway,
-        string_to_array(reasons, ','), district, version, cast(tally as jsonb), cast(state as jsonb),
-        cast(:now as timestamptz), cast(:now as timestamptz),
-        case when status = 'requested' and holder is not null then cast(:now as timestamptz) end,
-        case when ended then cast(:now as timestamptz) end
-    from unnest(cast(:keys as text[]), cast(:ids as text[]), cast(:persons as integer[]), cast(:statuses as text[]),
-                cast(:business as text[]), cast(:homes as text[]), cast(:holders as text[]), cast(:pathways as text[]),
-                cast(:reasons as text[]), cast(:districts as text[]), cast(:versions as text[]), cast(:ended as boolean[]),
-                cast(:tallies as text[]), cast(:states as text[]))
-        as given (key, id, person, status, business, home, holder, pathway, reasons, district, version, ended, tally, state)
-    on conflict (person_key, case_id) do update set status = excluded.status, business_status = excluded.business_status,
-        home_hub = excluded.home_hub, holder = excluded.holder, pathway = excluded.pathway, reasons = excluded.reasons,
-        district = excluded.district, directory_version = excluded.directory_version, tally = excluded.tally, state = excluded.state,
-        updated_at = excluded.updated_at, ended_at = coalesce(known.ended_at, excluded.ended_at),
-        requested_since = case when known.holder = excluded.holder and excluded.requested_since is not null
-            then coalesce(known.requested_since, excluded.requested_since) else excluded.requested_since end""")
+    values (key, id, person, given.status, business, home, given.holder, given.pathway, given.reasons, given.district, version,
+        given.tally, given.state, :now, :now, given.requested_since, given.ended_at)""")
 
 
 def _referral_columns(referrals: Sequence[tuple[PersonKey, ReferralRecord, Category | None]]) -> dict[str, list[Any]]:
@@ -355,30 +385,31 @@ def _referral_columns(referrals: Sequence[tuple[PersonKey, ReferralRecord, Categ
         "homes": [record.home_hub for _, record, _ in referrals],
         "correlations": [record.correlation_id for _, record, _ in referrals],
         "overdue": [overdue_on(record) for _, record, _ in referrals],
-        "categories": [json.dumps(category) if category else None for _, _, category in referrals],
+        "categories": [stored_state.encode_category(category) if category else None for _, _, category in referrals],
         "referred": [record.referral.referred_on for _, record, _ in referrals],
         "admitted": [stay.admitted_on if stay else None for stay in stays],
         "names": [description.by_name for description in descriptions],
         "verifications": [description.by_verification for description in descriptions],
-        "states": [to_json(record) for _, record, _ in referrals],
+        "states": [stored_state.encode(record) for _, record, _ in referrals],
     }
 
 
 _WRITE_REFERRALS = text("""
-    insert into router.referral (person_key, reference, case_id, person_no, status, version, home_hub, correlation_id,
-        overdue_on, category, referred_on, admitted_on, by_name, by_verification, state, received_at, updated_at)
-    select key, reference, "case", person, status, version, home, correlation, overdue, category, referred, admitted, name,
-        verification, cast(state as jsonb), cast(:now as timestamptz), cast(:now as timestamptz)
-    from unnest(cast(:keys as text[]), cast(:references as text[]), cast(:cases as text[]), cast(:persons as integer[]),
-                cast(:statuses as text[]), cast(:versions as integer[]), cast(:homes as text[]),
-                cast(:correlations as text[]), cast(:overdue as date[]), cast(:categories as text[]), cast(:referred as date[]),
-                cast(:admitted as date[]), cast(:names as text[]), cast(:verifications as text[]), cast(:states as text[]))
+    merge into router.referral as known
+    using unnest(cast(:keys as text[]), cast(:references as text[]), cast(:cases as text[]), cast(:persons as integer[]),
+                 cast(:statuses as text[]), cast(:versions as integer[]), cast(:homes as text[]),
+                 cast(:correlations as text[]), cast(:overdue as date[]), cast(:categories as text[]), cast(:referred as date[]),
+                 cast(:admitted as date[]), cast(:names as text[]), cast(:verifications as text[]), cast(:states as bytea[]))
         as given (key, reference, "case", person, status, version, home, correlation, overdue, category, referred, admitted, name,
                   verification, state)
-    on conflict (person_key, reference) do update set case_id = excluded.case_id, status = excluded.status,
-        version = excluded.version, home_hub = excluded.home_hub, overdue_on = excluded.overdue_on, category = excluded.category,
-        referred_on = excluded.referred_on, admitted_on = excluded.admitted_on, by_name = excluded.by_name,
-        by_verification = excluded.by_verification, state = excluded.state, updated_at = excluded.updated_at""")
+    on known.person_key = given.key and known.reference = given.reference
+    when matched then update set case_id = given."case", status = given.status, version = given.version, home_hub = home,
+        overdue_on = overdue, category = given.category, referred_on = referred, admitted_on = admitted, by_name = name,
+        by_verification = verification, state = given.state, updated_at = cast(:now as timestamptz)
+    when not matched then insert (person_key, reference, case_id, person_no, status, version, home_hub, correlation_id,
+        overdue_on, category, referred_on, admitted_on, by_name, by_verification, state, received_at, updated_at)
+    values (key, given.reference, "case", person, given.status, given.version, home, correlation, overdue, given.category, referred,
+        admitted, name, verification, given.state, :now, :now)""")
 
 
 # ---- overdue discharges ---------------------------------------------------------------------------------------------
@@ -414,7 +445,7 @@ async def take_overdue(tx: Transaction, today: date, limit: int) -> list[Expecte
 _TAKE_OVERDUE = text("""
     with due as (
         select referral.person_key, referral.reference, referral.overdue_on, coalesce((
-            select person.state ?| array['death_reported_by', 'death_confirmed'] from router.person
+            select check_before_contact from router.person
             where person.person_key = referral.person_key and person.person_no = referral.person_no), false) as held
         from router.referral join router.person_key as locked on locked.person_key = referral.person_key
         where referral.overdue_on <= cast(:today as date) and not referral.overdue_held
@@ -435,28 +466,41 @@ _RELEASE_OVERDUE = text("""
 # ---- history --------------------------------------------------------------------------------------------------------
 
 
-async def append_history(tx: Transaction, events: Sequence[tuple[Event, Sequence[str], Sequence[str]]]) -> None:
-    """Store these case events as published, with the references that each is about and the hubs that received it."""
-    if events:
-        await tx.execute(_INSERT_EVENTS, _event_columns(events))
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """A case event, the references that it is about, the hubs that received it, and its index among the messages of its batch."""
+
+    event: Event
+    references: Sequence[Reference]
+    hubs: Sequence[HubId]
+    message: int
 
 
-def _event_columns(events: Sequence[tuple[Event, Sequence[str], Sequence[str]]]) -> dict[str, list[Any]]:
-    data = [one.data for one, _, _ in events if isinstance(one.data, CaseEvent)]
+async def append_history(tx: Transaction, entries: Sequence[HistoryEntry], messages: Sequence[Place]) -> None:
+    """Store these case events; each points to the message that publishes it. `messages`: the places of the batch's messages."""
+    if entries:
+        await tx.execute(_INSERT_EVENTS, _event_columns(entries, messages))
+
+
+def _event_columns(entries: Sequence[HistoryEntry], messages: Sequence[Place]) -> dict[str, list[Any]]:
+    events = [entry.event for entry in entries]
+    data = [event.data for event in events if isinstance(event.data, CaseEvent)]
+    published = [messages[entry.message] for entry in entries]
     return {
-        "keys": [one.person_key for one, _, _ in events],
-        "sequences": [one.sequence for one, _, _ in events],
-        "ids": [one.id for one, _, _ in events],
-        "types": [one.data.TYPE for one, _, _ in events],
-        "references": [",".join(references) for _, references, _ in events],
-        "hubs": [",".join(hubs) for _, _, hubs in events],
-        "correlations": [one.correlation_id for one, _, _ in events],
-        "causes": [one.causation_id for one, _, _ in events],
-        "times": [one.time for one, _, _ in events],
+        "keys": [event.person_key for event in events],
+        "sequences": [event.sequence for event in events],
+        "ids": [event.id for event in events],
+        "types": [event.data.TYPE for event in events],
+        "references": [",".join(entry.references) for entry in entries],
+        "hubs": [",".join(entry.hubs) for entry in entries],
+        "correlations": [event.correlation_id for event in events],
+        "causes": [event.causation_id for event in events],
+        "times": [event.time for event in events],
         "cases": [one.case_id for one in data],
         "deciders": [one.decided_by for one in data],
         **_position_columns(data),
-        "data": [value_of(one) for one, _, _ in events],
+        "packets": [message.packet for message in published],
+        "places": [message.place for message in published],
     }
 
 
@@ -475,13 +519,14 @@ def _position_columns(data: Sequence[CaseEvent]) -> dict[str, list[Any]]:
 
 _INSERT_EVENTS: TextClause = text("""
     insert into router.case_event (person_key, sequence, id, type, "references", hubs, correlation_id, causation_id, time,
-        case_id, decided_by, status, business_status, home_hub, holder, pathway, reasons, district, directory_version, data)
+        case_id, decided_by, status, business_status, home_hub, holder, pathway, reasons, district, directory_version, packet, place)
     select key, sequence, id, type, string_to_array("references", ','), string_to_array(hubs, ','), correlation, cause, time,
-        "case", decider, status, business, home, holder, pathway, string_to_array(reasons, ','), district, version, data
+        "case", decider, status, business, home, holder, pathway, string_to_array(reasons, ','), district, version, packet, place
     from unnest(cast(:keys as text[]), cast(:sequences as bigint[]), cast(:ids as text[]), cast(:types as text[]),
                 cast(:references as text[]), cast(:hubs as text[]), cast(:correlations as text[]), cast(:causes as text[]),
                 cast(:times as timestamptz[]), cast(:cases as text[]), cast(:deciders as text[]), cast(:statuses as text[]),
                 cast(:business as text[]), cast(:homes as text[]), cast(:holders as text[]), cast(:pathways as text[]),
-                cast(:reasons as text[]), cast(:districts as text[]), cast(:versions as text[]), cast(:data as bytea[]))
+                cast(:reasons as text[]), cast(:districts as text[]), cast(:versions as text[]), cast(:packets as bigint[]),
+                cast(:places as integer[]))
         as given (key, sequence, id, type, "references", hubs, correlation, cause, time, "case", decider, status, business,
-                  home, holder, pathway, reasons, district, version, data)""")
+                  home, holder, pathway, reasons, district, version, packet, place)""")

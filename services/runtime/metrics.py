@@ -104,7 +104,7 @@ OLDEST_REQUESTED = Gauge(
 
 UNPUBLISHED = Gauge(
     "lightbulb_outbox_unpublished",
-    "Events of the outbox not yet on Kafka; at most 100 are counted of each topic and shard",
+    "Events of the outbox not yet on Kafka, in at most 100 packets of each shard and 100 of each topic and shard that are held",
     registry=REGISTRY,
 )
 OLDEST_UNPUBLISHED = Gauge(
@@ -134,7 +134,9 @@ FEEDBACK = Gauge(
     registry=REGISTRY,
 )
 OLDEST_UNDELIVERED = Gauge(
-    "lightbulb_feedback_oldest_age_seconds", "Age of the oldest feedback that is waiting; 0 if none", registry=REGISTRY
+    "lightbulb_feedback_oldest_age_seconds",
+    "How long the oldest feedback that is waiting has been due; 0 if none",
+    registry=REGISTRY,
 )
 ENDPOINT_FAILING = Gauge(
     "lightbulb_endpoint_failing",

@@ -22,6 +22,7 @@ from examples.connect.hub import Case
 from infra.local.installation import Plan, start, temporary_folder
 from services.runtime.settings import CHECKOUT
 from tests.chaos.harness.hub_topics import differences
+from tests.chaos.harness.packet_decoder import decompress
 from tests.field import kafka
 from tests.field.clients import GENEROUS_SECONDS, HubCase, HubEvent, Installation, until
 from tests.field.exports import BLABY
@@ -237,8 +238,14 @@ def _as_case(one: Mapping[str, Any]) -> Case:
 
 
 def rows_of(hub: Installation, statement: str) -> list[dict[str, Any]]:
+    """Return rows of the router, their state as JSON."""
     found = hub.query(f"select coalesce(json_agg(to_json(row)), '[]') from ({statement}) as row")
-    return [{**row, "state": json.dumps(row["state"])} for row in json.loads(found)]
+    return [{**row, "state": _state(row["state"])} for row in json.loads(found)]
+
+
+def _state(stored: str) -> str:
+    """Return the JSON of a state; PostgreSQL gives bytes as hexadecimal digits after two characters."""
+    return decompress(bytes.fromhex(stored[2:])).decode()
 
 
 # ---- started again -----------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ import asyncpg
 import psutil
 import yaml
 
+from tests.chaos.harness import packet_decoder
 from tests.field import kafka
 from tests.field.case import Unplayed
 
@@ -356,13 +357,23 @@ class Installation:
         return int(self.query(UNPUBLISHED.format("intake")))
 
     def stored_message_with(self, text: str) -> bytes | None:
-        """The body of a stored message that holds this text."""
-        found = self.query("select body from intake.message where position($1::bytea in body) > 0", text.encode())
-        return None if found is None else bytes(found)
+        """What is stored of a message that holds this text, the latest first."""
+        return asyncio.run(self._stored_message_with(text.encode()))
+
+    async def _stored_message_with(self, text: bytes) -> bytes | None:
+        async with self._pool() as database, database.acquire() as connection, connection.transaction():
+            async for row in connection.cursor("select content from intake.packet order by id desc", prefetch=10):
+                for parts in packet_decoder.decode(row["content"]).contents:
+                    for part in parts:
+                        if text in part:
+                            return part
+        return None
 
     def stored_size(self) -> int:
         """Bytes of the stored messages."""
-        return int(self.query("select pg_total_relation_size('intake.message')"))
+        return int(
+            self.query("select pg_total_relation_size('intake.message') + pg_total_relation_size('intake.packet')")
+        )
 
     def quarantined_for_server_faults(self) -> int:
         """Records in quarantine for an error of the database."""
@@ -437,7 +448,8 @@ class Installation:
         return Path(self.router().environ()["LIGHTBULB_SECRET_FILE"]).parent
 
 
-UNPUBLISHED = "select count(*) from {}.outbox where published_at is null"
+UNPUBLISHED = """
+    select (select count(*) from {0}.packet where published_at is null) + (select count(*) from {0}.packet_held)"""
 
 
 def _feedback(one: Mapping[str, Any]) -> Feedback:

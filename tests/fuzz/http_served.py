@@ -87,4 +87,4 @@ async def _one(engine: AsyncEngine, query: str) -> Any:
 async def _empty(engine: AsyncEngine) -> None:
     async with engine.begin() as tx:
         await tx.execute(text("truncate intake.message, intake.referral, intake.upload cascade"))
-        await tx.execute(text("delete from intake.outbox"))
+        await tx.execute(text("delete from intake.packet"))

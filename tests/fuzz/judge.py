@@ -14,13 +14,13 @@ from typing import Any
 from schemas import topics
 from schemas.events import Event, EventData, ReferralCancelled, ReferralReceived
 from schemas.model import PersonKey, Reference
+from schemas.topics import MAX_VALUE_BYTES
 from services.intake import identifiers
 from services.intake.batch import REFUSED, MessageDecision, ProtocolResponse
 from services.intake.translators.inbound_message import InboundMessage
 from services.intake.translators.translator import PLAIN_NAME, Rejection, Translated, VisitMessage
 from services.messaging import cloudevents
 from services.messaging.cloudevents import KafkaRecord
-from services.messaging.outbox import MAX_VALUE_BYTES
 from tests.schemas import contracts
 
 CHECKOUT = Path(__file__).resolve().parents[2]

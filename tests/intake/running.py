@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -27,6 +28,8 @@ from services.intake.group_commit import GroupCommit
 from services.intake.responses import conformance
 from services.intake.translators import bars_fhir, council_csv, form, hl7v2
 from services.intake.translators.inbound_message import Translator
+from services.messaging import packets
+from services.messaging.packets import Place, StoredMessage
 from services.messaging.relay import Relay
 from services.reference import directory, fillers, lists, partners
 from tests.builders.bars import SERVICE
@@ -340,14 +343,45 @@ async def rows(engine: AsyncEngine, query: str, **values: object) -> Sequence[An
         return (await connection.execute(text(query), values)).all()
 
 
+async def published(engine: AsyncEngine) -> list[StoredMessage]:
+    """The outbox' messages in order."""
+    async with engine.connect() as tx:
+        return await packets.published(tx, "intake")
+
+
+def headers_of(stored: StoredMessage) -> dict[str, str]:
+    return {name: value.decode() for name, value in stored.message.headers}
+
+
+def kind_of(stored: StoredMessage) -> str:
+    """The type of an event without its namespace and version, such as referral.received."""
+    return headers_of(stored)["ce_type"].removeprefix("uk.lightbulb.").removesuffix(".v1")
+
+
 async def events(engine: AsyncEngine, reference: str) -> list[dict[str, Any]]:
     """The outbox' events of one referral, in order: headers and data together."""
-    found = await rows(engine, "select headers, value, person_key, target from intake.outbox order by id")
     read = [
-        {**json.loads(row.headers), **json.loads(row.value), "key": row.person_key, "topic": row.target}
-        for row in found
+        {
+            **headers_of(one),
+            **json.loads(one.message.value),
+            "key": one.message.person_key,
+            "topic": one.message.target,
+        }
+        for one in await published(engine)
     ]
     return [event for event in read if event["reference"] == reference]
+
+
+async def stored_messages(engine: AsyncEngine) -> list[Any]:
+    """The rows of intake.message by id, each with its `body` and `answer`."""
+    async with engine.connect() as tx:
+        found = (await tx.execute(text("select * from intake.message order by id"))).all()
+        places = {row.id: (row.partner, Place(row.packet, row.place)) for row in found}
+        contents = await packets.contents(tx, "intake", places.values())
+    return [
+        SimpleNamespace(**row._mapping, **dict(zip(("body", "answer"), contents[places[row.id]], strict=True)))
+        for row in found
+    ]
 
 
 def reference_of(reply: Reply) -> str:

@@ -100,7 +100,7 @@ async def test_nothing_is_locked_or_written_for_a_stranger(
     await referred(wards)
     before = counted("A08", "unrelated")
     async with engine.begin() as holder:
-        for table in ("message", "message_key", "referral", "referral_name", "visit_key", "outbox"):
+        for table in ("message", "message_key", "referral", "visit_key", "packet"):
             await holder.exec_driver_sql(f"lock table intake.{table} in exclusive mode")
         for port in PORTS:
             assert acknowledged(await sent(wards, an_adt("A08", **STRANGER), port)) == ("AA", "")

@@ -17,7 +17,7 @@ from services.intake import limits
 from services.intake.http.headers import accepts, first_values
 from tests.builders.bars import a_bars_message
 from tests.builders.referrals import an_nhs_number
-from tests.intake.running import InProcess, Reply, events, reference_of, rows
+from tests.intake.running import InProcess, Reply, events, published, reference_of, rows, stored_messages
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -137,7 +137,7 @@ async def test_our_encounter_comes_last_if_the_sender_has_one(intake: InProcess)
 async def test_the_original_bytes_are_stored_unchanged(intake: InProcess, engine: AsyncEngine) -> None:
     body = json.dumps(a_bars_message(), indent=3).encode() + b"\n  "
     await intake.bars(body)
-    (kept,) = await rows(engine, "select body from intake.message")
+    (kept,) = await stored_messages(engine)
     assert kept.body == body
 
 
@@ -325,7 +325,7 @@ async def test_either_known_id_makes_it_a_duplicate_or_a_conflict_by_content(
     )
     reply = await intake.bars(again, x_request_id=request_id if known == "request id" else str(uuid4()))
     assert issue(reply) == (409, "duplicate" if content == "same" else "conflict", "REC_CONFLICT")
-    assert len(await rows(engine, "select 1 from intake.outbox")) == 1
+    assert len(await published(engine)) == 1
 
 
 async def test_a_new_referral_under_a_known_id_with_other_content_is_a_conflict(intake: InProcess) -> None:
@@ -487,12 +487,14 @@ async def test_thirty_good_and_one_bad_at_once_share_transactions_and_only_the_b
 async def test_one_message_whose_data_break_the_shared_commit_is_rejected_alone(
     intake: InProcess, engine: AsyncEngine
 ) -> None:
-    """The database is made to refuse one family name, as it might a value that nobody thought of."""
+    """The database is made to refuse one id, as it might a value that nobody thought of."""
     async with engine.begin() as tx:
         await tx.exec_driver_sql(
-            "alter table intake.outbox add check (position('Culprit' in convert_from(value, 'UTF8')) = 0)"
+            "alter table intake.message_key add check (position('Culprit' in identifier_name) = 0)"
         )
-    messages = [a_bars_message() for _ in range(30)] + [a_bars_message(family="Culprit")]
+    messages = [a_bars_message() for _ in range(30)] + [
+        a_bars_message(request={"identifier": [{"system": "https://alder.example/ids", "value": "Culprit"}]})
+    ]
     replies = await asyncio.gather(*(intake.bars(message) for message in messages))
     assert [reply.status for reply in replies] == [*[200] * 30, 422]
     assert issue(replies[-1]) == (422, "processing", "REC_UNPROCESSABLE_ENTITY")

@@ -2,15 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.builders.bars import a_bars_message
 from tests.builders.referrals import an_nhs_number
+from tests.intake.conversations import Message, fault, named, sent
 from tests.intake.running import InProcess, Installation, Reply, events, reference_of, rows
 
 ODS = "https://fhir.nhs.uk/Id/ods-organization-code"
@@ -18,44 +17,10 @@ UBRN = {"system": "https://fhir.nhs.uk/Id/UBRN", "value": "000049735000"}
 OURS = "https://lightbulb.example.org/Id/referral-reference"
 TIMES = [f"2026-11-05T{hour:02d}:00:00Z" for hour in range(24)]
 
-Message = dict[str, Any]
-
-
-def named(
-    *,
-    id: str | None = None,
-    url: str | None = None,
-    identifier: Mapping[str, str] | None = None,
-    bundle: str | None = None,
-    seed: object = "one",
-    **more: Any,
-) -> Message:
-    """Build a message that gives its referral these names only, as BaRS senders do: a new ServiceRequest has no id."""
-    message = a_bars_message(seed=seed, bundle_id=bundle or str(uuid4()), **more)
-    entry = next(one for one in message["entry"] if one["resource"]["resourceType"] == "ServiceRequest")
-    del entry["resource"]["id"]
-    entry["fullUrl"] = url or f"urn:uuid:{uuid4()}"
-    message["entry"][0]["resource"]["focus"] = [{"reference": entry["fullUrl"]}]
-    if id is not None:
-        entry["resource"]["id"] = id
-    if identifier:
-        entry["resource"]["identifier"] = [dict(identifier)]
-    return message
-
-
-async def sent(
-    intake: InProcess, message: Message, sender: str = "gp-alder-lane", request_id: str | None = None
-) -> Reply:
-    return await intake.bars(message, sender=sender, x_request_id=request_id or str(uuid4()))
-
 
 async def kinds(engine: AsyncEngine, reply: Reply) -> list[str]:
     """Return what was published of the referral in an answer: received, updated, cancelled."""
     return [event["ce_type"].split(".")[-2] for event in await events(engine, reference_of(reply))]
-
-
-def fault(reply: Reply) -> tuple[int, str]:
-    return reply.status, reply.json()["issue"][0]["code"]
 
 
 # ---- names ----------------------------------------------------------------------------------------------------------

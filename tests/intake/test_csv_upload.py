@@ -16,7 +16,7 @@ from services.intake import limits
 from tests.builders.csv import COUNCILS, DIRECTORY, GOOD, a_file, a_row, as_line, header_of, row_of
 from tests.intake.conftest import a_database
 from tests.intake.council_client import counts, in_pieces, outcomes, table, upload
-from tests.intake.running import InProcess, events, install, rows
+from tests.intake.running import InProcess, events, install, kind_of, published, rows, stored_messages
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def database_url(template: tuple[str, str]) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 async def _nothing_is_held(engine: AsyncEngine) -> None:
     async with engine.begin() as tx:
-        for table_name in ("message", "referral", "outbox", "upload"):
+        for table_name in ("message", "referral", "packet", "upload"):
             await tx.execute(text(f"delete from intake.{table_name}"))
 
 
@@ -38,12 +38,11 @@ def blaby_rows(number: int, **changes: str) -> list[dict[str, str]]:
 
 
 async def kept(engine: AsyncEngine) -> list[Any]:
-    return list(await rows(engine, "select verdict, body from intake.message order by received_at, referral_id"))
+    return sorted(await stored_messages(engine), key=lambda row: (row.received_at, row.referral_id or ""))
 
 
 async def types(engine: AsyncEngine) -> list[str]:
-    found = await rows(engine, "select headers from intake.outbox order by id")
-    return [row.headers.split("uk.lightbulb.referral.")[1].split(".")[0] for row in found]
+    return [kind_of(one).removeprefix("referral.") for one in await published(engine)]
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------------
@@ -79,10 +78,7 @@ async def test_a_row_is_stored_with_the_header_byte_for_byte_and_the_file_unchan
     for council in ("charnwood", "harborough", "hinckley-bosworth"):
         file = a_file(council)
         await upload(intake, council, file)
-        (message,) = await rows(
-            engine, "select body from intake.message where partner = :p", p=COUNCILS[council].partner
-        )
-        assert message.body == file
+        assert [row.body for row in await stored_messages(engine) if row.partner == COUNCILS[council].partner] == [file]
         (whole,) = await rows(
             engine,
             """select string_agg(bytes, ''::bytea order by number) as bytes, sha256, size, state
@@ -584,7 +580,7 @@ async def test_a_row_about_another_person_is_refused_and_a_correction_is_applied
     (fault,) = refused["faults"]
     assert (fault["column"], fault["kind"]) == ("Case Ref", "business-rule")
     assert "send it under a new reference" in fault["explanation"]
-    assert len(await rows(engine, "select 1 from intake.outbox")) == 1
+    assert len(await published(engine)) == 1
     corrected = a_row("blaby", Surname="Ashdown-Hall")
     assert counts(await upload(intake, "blaby", a_file("blaby", [corrected]))) == {"rows": 1, "updated": 1}
     withdrawn = a_row("blaby", NHS_No="999 000 0026", Surname="Zimmer", DOB="05/06/1950", Consent_Share="N")

@@ -20,7 +20,17 @@ from tests.builders.forms import a_form
 from tests.faulty_database import away_for_a_moment, make_sessions_read_only
 from tests.intake.fake_hl7_engine import until_in_hand
 from tests.intake.proxy import Wire
-from tests.intake.running import CHECKOUT, InProcess, Installation, Processes, events, install, reference_of, rows
+from tests.intake.running import (
+    CHECKOUT,
+    InProcess,
+    Installation,
+    Processes,
+    events,
+    install,
+    published,
+    reference_of,
+    rows,
+)
 
 
 @pytest.fixture
@@ -83,7 +93,7 @@ async def test_a_race_that_is_lost_in_every_attempt_is_503_and_refuses_nothing(
 
     attempts: list[int] = []
     with monkeypatch.context() as patched:
-        patched.setattr(store, "keep_claims", loses)
+        patched.setattr(store, "insert_keys", loses)
         assert (await intake.bars(a_bars_message())).status == 503
     assert len(attempts) == limits.COMMIT_ATTEMPTS
     assert await rows(engine, "select 1 from intake.message") == []
@@ -133,7 +143,7 @@ async def test_after_a_crash_between_commit_and_answer_the_retry_gets_the_refere
     reply = await doomed.bars(message, x_request_id=request_id)
     assert reply.status == 409
     assert reference_of(reply) == kept.reference
-    assert len(await rows(engine, "select 1 from intake.outbox")) == 1
+    assert len(await published(engine)) == 1
 
 
 async def test_two_processes_share_a_port_and_give_one_referral_one_reference_and_consecutive_versions(
@@ -245,7 +255,7 @@ async def test_logs_at_debug_hold_no_personal_data(
 ) -> None:
     async with engine.begin() as tx:
         await tx.exec_driver_sql(
-            "alter table intake.outbox add check (position('Malachite' in convert_from(value, 'UTF8')) = 0)"
+            "alter table intake.message_key add check (position('Malachite' in identifier_name) = 0)"
         )
     one = Processes(with_kafka, 0)
     processes.append(one)
@@ -256,7 +266,9 @@ async def test_logs_at_debug_hold_no_personal_data(
     sent = [
         good,
         good,
-        a_bars_message(family="Malachite"),
+        a_bars_message(
+            family="Malachite", request={"identifier": [{"system": "https://alder.example/ids", "value": "Malachite"}]}
+        ),
         a_bars_message(family="Verdigris", nhs_number="9990000019"),
         a_bars_message(family="Verdigris", status="revoked"),
         b'{"resourceType": "Bundle", "Verdigris',

@@ -10,7 +10,7 @@ from tests.field.expectation import Answer, Seen
 from tests.field.fresh import Fresh
 from tests.field.scripted import Script
 from tests.field.variants import play
-from tests.intake.running import InProcess, rows
+from tests.intake.running import InProcess, kind_of, published
 
 SCRIPTS = [script for kind in ("csv", "form") for script in scripted.scripts(kind)]
 
@@ -31,10 +31,6 @@ async def played(intake: InProcess, engine: AsyncEngine, script: Script) -> Seen
         sent = http_bodies.request(file, fresh.bytes(body), path, script.media_type)
         reply = await intake.call("POST", sent.path, sent.body, script.sender, {"content-type": sent.media_type})
         answers.append(Answer(reply.status, fresh.back(reply.body.decode())))
-    records = await rows(engine, "select headers, value from intake.outbox order by id")
-    events = [(kind_of(row.headers), json.loads(fresh.back(row.value.decode()))) for row in records]
+    records = await published(engine)
+    events = [(kind_of(one), json.loads(fresh.back(one.message.value.decode()))) for one in records]
     return Seen(answers, events)
-
-
-def kind_of(headers: str) -> str:
-    return str(json.loads(headers)["ce_type"]).removeprefix("uk.lightbulb.").removesuffix(".v1")

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from services.intake.http import read_api
 from tests.builders.forms import a_form
 from tests.builders.hl7v2 import a_ref_i12
-from tests.intake.running import InProcess, Reply, events, reference_of, rows
+from tests.intake.running import InProcess, Reply, events, reference_of, rows, stored_messages
 
 PDF = b"%PDF-1.7\r\n--not-the-boundary\r\n\x00\xff\r\n%%EOF\r\n"
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256))
@@ -232,7 +232,7 @@ async def test_files_next_to_the_form_are_fetched_by_the_hub_as_they_were_sent(
         ("PRISM letter.pdf", "application/pdf", PDF),
         ("b.jpg", "image/jpeg", JPEG),
     ]
-    (kept,) = await rows(engine, "select body, media_type from intake.message")
+    (kept,) = await stored_messages(engine)
     assert (kept.body, kept.media_type) == (body, "multipart/form-data; boundary=----Lightbulb7a")
 
 

@@ -9,7 +9,7 @@ from services.runtime import database
 from tests.builders.hl7v2 import a_ref_i12
 from tests.intake.fake_hl7_engine import TRANSLATE, acknowledged, framed
 from tests.intake.proxy import Wire
-from tests.intake.running import InProcess, Installation, Reply, rows
+from tests.intake.running import InProcess, Installation, Reply, rows, stored_messages
 
 MEDIA_TYPE = "application/hl7-v2"
 
@@ -38,15 +38,15 @@ async def test_a_referral_is_answered_by_one_message_in_its_media_type(intake: I
         assert told(reply)[0] == "AA"
         assert reply.body.count(b"MSH|") == reply.body.count(b"MSA|AA|42|") == 1
         assert b"\x0b" not in reply.body
-        kept = await rows(engine, "select body, reference from intake.message order by id desc limit 1")
-        assert [tuple(row) for row in kept] == [(message, told(reply)[1])]
+        kept = (await stored_messages(engine))[-1]
+        assert (kept.body, kept.reference) == (message, told(reply)[1])
 
 
 async def test_a_frame_around_the_message_is_removed(intake: InProcess, engine: AsyncEngine) -> None:
     message = a_ref_i12()
     for body, verdict in ((framed(message), "received"), (message, "duplicate"), (framed(message)[:-1], "duplicate")):
         assert told(await send(intake, body))[0] == "AA"
-        (kept,) = await rows(engine, "select verdict, body from intake.message order by id desc limit 1")
+        kept = (await stored_messages(engine))[-1]
         assert (kept.verdict, kept.body) == (verdict, message)
 
 

@@ -16,7 +16,7 @@ from services.intake.translators.inbound_message import Translator
 from tests.builders.hl7v2 import a_uhl_message, segment
 from tests.contract.translators.adapters import DIRECTORY, SERVICES
 from tests.intake.fake_hl7_engine import acknowledged
-from tests.intake.running import InProcess, Installation, rows
+from tests.intake.running import InProcess, Installation, kind_of, published, rows
 
 PROFILE = hl7v2.load(DIRECTORY / "hl7v2", SERVICES)["uhl"]
 SILENT = {"PRD": None, "PD1": None, "PV1": None, "PV2": None, "OBX": None}
@@ -64,10 +64,7 @@ class Ward:
 
 async def events(engine: AsyncEngine) -> list[tuple[str, dict[str, Any]]]:
     """Return the events that were published, by type, in order."""
-    kept = await rows(engine, "select headers::jsonb ->> 'ce_type' as type, value from intake.outbox order by id")
-    return [
-        (row.type.removeprefix("uk.lightbulb.referral.").removesuffix(".v1"), json.loads(row.value)) for row in kept
-    ]
+    return [(kind_of(one).removeprefix("referral."), json.loads(one.message.value)) for one in await published(engine)]
 
 
 async def kinds(engine: AsyncEngine) -> list[str]:

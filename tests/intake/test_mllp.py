@@ -26,7 +26,7 @@ from tests.intake.fake_hl7_engine import (
     until_in_hand,
 )
 from tests.intake.proxy import Wire
-from tests.intake.running import Installation, rows
+from tests.intake.running import Installation, published, rows, stored_messages
 
 SHORT = 0.3
 
@@ -38,7 +38,7 @@ async def wards(installation: Installation, engine: AsyncEngine) -> AsyncIterato
 
 
 async def kept(engine: AsyncEngine) -> list[tuple[str, bytes]]:
-    return [tuple(row) for row in await rows(engine, "select verdict, body from intake.message order by id")]
+    return [(row.verdict, row.body) for row in await stored_messages(engine)]
 
 
 async def is_usable(connection: Engine) -> bool:
@@ -71,13 +71,11 @@ async def test_a_referral_is_stored_byte_for_byte_and_answered_with_its_referenc
 ) -> None:
     message = a_ref_i12(id="42")
     answer = await (await wards.connect()).send(message)
-    (row,) = await rows(
-        engine, "select partner, format, body, reference, response_status, response_body from intake.message"
-    )
+    (row,) = await stored_messages(engine)
     assert (row.partner, row.format, row.body, row.response_status) == ("uhl", "hl7v2", message, 200)
     assert f"MSA|AA|42|{row.reference}\r" in answer
-    assert row.response_body == framed(answer.encode())
-    assert len(await rows(engine, "select 1 from intake.outbox")) == 1
+    assert row.answer == framed(answer.encode())
+    assert len(await published(engine)) == 1
 
 
 async def test_a_frame_that_arrives_byte_by_byte_is_one_message(wards: Wards, engine: AsyncEngine) -> None:
@@ -356,7 +354,7 @@ async def test_a_repeat_is_accepted_again_with_the_same_reference(wards: Wards, 
     first, again = await connection.send(message), await connection.send(message)
     assert acknowledged(first) == acknowledged(again)
     assert [verdict for verdict, _ in await kept(engine)] == ["received", "duplicate"]
-    assert len(await rows(engine, "select 1 from intake.outbox")) == 1
+    assert len(await published(engine)) == 1
 
 
 async def test_a_known_referral_is_updated_and_cancelled_and_an_unknown_one_is_not(
@@ -436,7 +434,7 @@ async def test_a_commit_whose_answer_is_lost_is_not_acknowledged_and_the_retry_i
             wire.drops_the_answer_to_commit = False
             assert await sent_until_answered(wards, message) == "AA"
             assert [verdict for verdict, _ in await kept(engine)] == ["received", "duplicate"]
-            assert len(await rows(engine, "select 1 from intake.outbox")) == 1
+            assert len(await published(engine)) == 1
         await through.dispose()
 
 

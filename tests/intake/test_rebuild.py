@@ -1,7 +1,6 @@
 """What intake holds of a referral is rebuilt from its events alone: the next message of each format finds it as it was."""
 
 import base64
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -20,7 +19,7 @@ from tests.builders.hl7v2 import a_stay, an_adt
 from tests.conftest import emptying
 from tests.contract.translators.adapters import HL7V2
 from tests.intake.council_client import upload
-from tests.intake.running import InProcess, Installation, Reply, events, reference_of, rows
+from tests.intake.running import InProcess, Installation, Reply, events, published, reference_of, rows
 
 LETTER = {"title": "A letter", "media_type": "text/plain", "content": base64.b64encode(b"Dear colleague").decode()}
 
@@ -28,10 +27,8 @@ HELD = {
     "referrals": """
         select partner, referral_id, reference, person_key, version, first_intent, content_hash, subject, cancelled, first_sent_at, sent_at,
                last_at, fields, sender_reference from intake.referral order by reference""",
-    "names": "select partner, name, reference from intake.referral_name order by 1, 2",
-    "ids": "select partner, key, content_hash, reference from intake.message_key order by 1, 2",
+    "keys": "select * from intake.message_key order by partner, key",
     "stays": "select partner, key, reference from intake.visit_key order by 1, 2",
-    "events": "select person_key, target, headers, value from intake.outbox order by id",
 }
 
 
@@ -42,23 +39,21 @@ async def intake(installation: Installation, engine: AsyncEngine) -> AsyncIterat
 
 
 async def held(engine: AsyncEngine) -> dict[str, list[Any]]:
-    return {name: list(map(tuple, await rows(engine, query))) for name, query in HELD.items()}
+    found = {name: list(map(tuple, await rows(engine, query))) for name, query in HELD.items()}
+    return {**found, "events": sorted(one.message for one in await published(engine))}
 
 
 async def on_kafka(engine: AsyncEngine) -> list[KeptRecord]:
     """The outbox as Kafka holds it."""
-    found = await rows(engine, "select person_key, headers, value, created_at from intake.outbox order by id")
     return [
         KeptRecord(
-            KafkaRecord("referral.event", 0, offset, row.person_key.encode(), row.value, _headers(row.headers)),
-            row.created_at.timestamp(),
+            KafkaRecord(
+                "referral.event", 0, offset, one.message.person_key.encode(), one.message.value, one.message.headers
+            ),
+            one.created_at.timestamp(),
         )
-        for offset, row in enumerate(found)
+        for offset, one in enumerate(await published(engine))
     ]
-
-
-def _headers(stored: str) -> tuple[tuple[str, bytes], ...]:
-    return tuple((name, value.encode()) for name, value in json.loads(stored).items())
 
 
 async def lost(engine: AsyncEngine) -> None:

@@ -1,7 +1,6 @@
 """A message goes on with its sender's trace, or begins one, and its event carries it: each its own, whatever shares its transaction."""
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from tests.builders.hl7v2 import a_ref_i12
 from tests.builders.referrals import an_nhs_number
 from tests.intake.council_client import upload
 from tests.intake.fake_hl7_engine import Wards
-from tests.intake.running import InProcess, Installation, rows
+from tests.intake.running import InProcess, Installation, headers_of, published
 from tests.traced import SENT, SPAN, TRACE, Traces
 
 CANARY = {"family": "CANARYSON", "patient": {"name": [{"family": "CANARYSON", "given": ["Canaryanne"]}]}}
@@ -23,8 +22,7 @@ CANARY = {"family": "CANARYSON", "patient": {"name": [{"family": "CANARYSON", "g
 
 async def carried(engine: AsyncEngine) -> list[str | None]:
     """The contexts of the events that wait, in their order."""
-    found = await rows(engine, "select headers from intake.outbox order by id")
-    return [json.loads(row.headers).get("traceparent") for row in found]
+    return [headers_of(one).get("traceparent") for one in await published(engine)]
 
 
 @pytest.mark.parametrize(("sent", "kept"), [(SENT, SENT), (SENT + "-9990000018", None), ("CANARYSON", None)])
@@ -34,9 +32,9 @@ async def test_without_tracing_a_senders_context_continues_with_the_event(
     foreign = {"tracestate": "canary=CANARYSON", "baggage": "number=9990000018"}
     assert (await intake.bars(a_bars_message(), traceparent=sent, **foreign)).status == 200
     assert await carried(engine) == [kept]
-    [row] = await rows(engine, "select headers from intake.outbox")
-    assert "CANARYSON" not in row.headers
-    assert "9990000018" not in row.headers
+    [sent_on] = await published(engine)
+    assert "CANARYSON" not in str(sent_on.message.headers)
+    assert "9990000018" not in str(sent_on.message.headers)
 
 
 async def test_a_referral_continues_its_senders_trace_and_its_event_continues_ours(
@@ -49,12 +47,10 @@ async def test_a_referral_continues_its_senders_trace_and_its_event_continues_ou
     assert traced.parent(committed) == traced.ids(received)[1]
     assert [str(context).split("-")[1:3] for context in await carried(engine)] == [[*traced.ids(received)]]
     told = traced.told(received)
-    [event] = await rows(
-        engine, "select headers::jsonb ->> 'ce_correlationid' as conversation, person_key from intake.outbox"
-    )
-    assert told.pop("conversation_id") == event.conversation
+    [event] = await published(engine)
+    assert told.pop("conversation_id") == headers_of(event)["ce_correlationid"]
     assert told == {"partner": "gp-alder-lane", "format": "bars-fhir", "outcome": "received", "answer": 200}
-    assert event.person_key not in traces.written()
+    assert event.message.person_key not in traces.written()
 
 
 async def test_a_rejection_is_traced_without_its_content_and_an_unknown_client_leaves_no_trace(

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.field.expectation import Answer, Seen
 from tests.field.variants import KINDS, Sent, Variant, play, with_each_option
-from tests.intake.running import InProcess, rows
+from tests.intake.running import InProcess, kind_of, published
 
 SEED, AT_LEAST = 20_261_129, 8
 
@@ -22,10 +22,7 @@ SEED, AT_LEAST = 20_261_129, 8
 async def test_every_variant_of_a_kind_ends_as_it_should(intake: InProcess, engine: AsyncEngine, kind: str) -> None:
     played = with_each_option(kind, SEED, datetime.now(UTC), at_least=AT_LEAST)
     answers = await asyncio.gather(*(answered(intake, one) for one in played))
-    records = [
-        (json.loads(row.headers)["ce_type"].removeprefix("uk.lightbulb.").removesuffix(".v1"), json.loads(row.value))
-        for row in await rows(engine, "select headers, value from intake.outbox order by id")
-    ]
+    records = [(kind_of(one), json.loads(one.message.value)) for one in await published(engine)]
     known = [(name, data, json.dumps(data)) for name, data in records]
     seen = [Seen(given, play.about(one, given, known)) for one, given in zip(played, answers, strict=True)]
     verdicts = [play.problem(one, what, play.IN_PROCESS) for one, what in zip(played, seen, strict=True)]

@@ -13,7 +13,7 @@ from services.intake.translators.council_csv.prescan import Prescan
 from tests.builders.csv import COUNCILS, GOOD, a_file, a_row
 from tests.builders.workbook import MEDIA_TYPE, Cell, a_sheet, a_workbook
 from tests.intake.council_client import counts, outcomes, upload
-from tests.intake.running import InProcess, Reply, rows
+from tests.intake.running import InProcess, Reply, rows, stored_messages
 
 
 def blaby_rows(number: int) -> list[dict[str, Cell]]:
@@ -60,7 +60,7 @@ async def test_a_workbook_is_stored_as_sent_and_a_row_as_csv_with_its_header(
 ) -> None:
     body = a_workbook("hinckley-bosworth")
     await send(intake, "hinckley-bosworth", body)
-    (message,) = await rows(engine, "select body, media_type from intake.message")
+    (message,) = await stored_messages(engine)
     header, row, rest = message.body.decode("utf-8-sig").split("\r\n")
     assert header == ",".join(COUNCILS["hinckley-bosworth"].headers.values())
     assert row.startswith('12045,L,WARD,JOAN,MRS,11-09-1947,9990000034,"2 ""The Limes""",')

@@ -1,17 +1,22 @@
 """The relay publishes every row, in order for each person and topic, also after failures."""
 
 import asyncio
+import uuid
 from collections.abc import Sequence
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import DefaultPartitioner
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.messaging import outbox, relay
+from schemas.topics import Topic
+from services.messaging import broker, outbox, relay
 from services.messaging.outbox import OutboxMessage
-from services.messaging.packets import SHARDS
+from services.messaging.packets import SHARDS, shard_of
 from services.messaging.relay import RecordBatch, Relay, Waiting
 from tests.faulty_database import make_sessions_read_only, read_only_server
 from tests.messaging.running import an_event, drained, everything_on, put, running, unpublished, until
@@ -44,16 +49,17 @@ async def test_two_relays_keep_the_order_of_every_person(engine: AsyncEngine, bo
 
 
 async def test_a_relay_killed_between_publish_and_mark_repeats_records_but_loses_none(
-    engine: AsyncEngine, bootstrap: str, topic: str
+    engine: AsyncEngine, bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class DiesBeforeMarking(Relay):
-        async def _mark(self, *_: object) -> None:
-            raise SystemExit
+    async def dies(*_: object) -> None:
+        raise SystemExit
 
     for number in range(1, 6):
         await put(engine, OutboxMessage(topic, an_event("person", number)))
-    with pytest.raises(SystemExit):
-        await DiesBeforeMarking(engine, "tried", bootstrap)._round()
+    with monkeypatch.context() as patched:
+        patched.setattr(relay, "mark", dies)
+        with pytest.raises(SystemExit):
+            await Relay(engine, "tried", bootstrap)._round()
     async with running(Relay(engine, "tried", bootstrap)):
         await drained(engine)
     seen = [number for _, number in await everything_on(bootstrap, topic)]
@@ -204,3 +210,155 @@ async def test_a_relay_that_is_stopped_finishes_its_round_and_publishes_the_last
         slow.wake()
     assert await unpublished(engine) == 0
     assert [number for _, number in await everything_on(bootstrap, topic)] == [1, 2]
+
+
+async def held(engine: AsyncEngine) -> list[tuple[str, int, list[int]]]:
+    """Return topic, packet and places of each held row."""
+    async with engine.begin() as tx:
+        rows = await tx.execute(text("select target, id, places from tried.packet_held order by shard, target, id"))
+        return [tuple(row) for row in rows]
+
+
+async def test_a_topic_refused_for_long_keeps_its_order_and_holds_up_only_itself(
+    engine: AsyncEngine, bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "ROUND", 3)
+    refused = f"tried.{uuid.uuid4().hex[:8]}"
+    async with running(Relay(engine, "tried", bootstrap), other := Relay(engine, "tried", bootstrap)):
+        for number in range(1, 21):
+            messages = [OutboxMessage(target, an_event("person", number)) for target in (refused, topic, refused)]
+            await put(engine, *messages)
+            other.wake()
+
+        async def only_the_refused_wait() -> bool:
+            return await unpublished(engine) == 40
+
+        await until(only_the_refused_wait, 60)
+        assert await everything_on(bootstrap, topic) == [("person", number) for number in range(1, 21)]
+        assert [places for _, _, places in await held(engine)] == [[0, 2]] * 20
+        await broker.create_topics(bootstrap, [Topic(refused, 3)], replication=1)
+        await drained(engine, 60)
+        await put(engine, OutboxMessage(refused, an_event("person", 21)))
+        await drained(engine, 60)
+    seen = [number for _, number in await everything_on(bootstrap, refused)]
+    assert list(dict.fromkeys(seen)) == list(range(1, 22))
+    assert seen == sorted(seen)
+    assert await held(engine) == []
+
+
+async def test_of_a_packet_that_is_half_acknowledged_the_rest_is_put_back_and_nothing_is_repeated(
+    engine: AsyncEngine, bootstrap: str, topic: str
+) -> None:
+    class FailsOnce(Relay):
+        failed: relay.Partition | None = None
+
+        async def _send(self, producer: AIOKafkaProducer, batch: RecordBatch) -> object:
+            if self.failed is None:
+                self.failed = (batch.topic, batch.partition)
+                raise ConnectionError
+            return await super()._send(producer, batch)
+
+    keys = [key for key in (f"person{number}" for number in range(200)) if shard_of(key) == 0]
+    await put(engine, *(OutboxMessage(topic, an_event(key, number)) for number in range(1, 4) for key in keys))
+    halves = FailsOnce(engine, "tried", bootstrap)
+    await halves._round()
+    acknowledged = await everything_on(bootstrap, topic)
+    [(target, _, places)] = await held(engine)
+    assert target == topic
+    assert 0 < len(places) == 3 * len(keys) - len(acknowledged)
+    async with engine.begin() as tx:
+        assert await tx.scalar(text("select count(*) from tried.packet where published_at is null")) == 0
+    await put(engine, *(OutboxMessage(topic, an_event(key, 4)) for key in keys))
+    async with running(halves):
+        await drained(engine)
+    seen = await everything_on(bootstrap, topic)
+    for key in keys:
+        assert [number for one, number in seen if one == key] == [1, 2, 3, 4]
+    assert await held(engine) == []
+
+
+async def test_a_held_row_keeps_what_is_not_acknowledged_yet(
+    engine: AsyncEngine, bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "BATCH_BYTES", 100)
+    monkeypatch.setattr(relay, "SENDING_SECONDS", 0.0)
+    await put(engine, *(OutboxMessage(topic, an_event("person", number)) for number in range(1, 4)))
+    one_wave = Relay(engine, "tried", bootstrap)
+    for places in ([1, 2], [2]):
+        await one_wave._round()
+        assert [row[2] for row in await held(engine)] == [places]
+    await put(engine, OutboxMessage(topic, an_event("person", 4)))
+    for _ in range(2):
+        await one_wave._round()
+    await one_wave._replace_producer()
+    assert await held(engine) == []
+    assert await everything_on(bootstrap, topic) == [("person", number) for number in range(1, 5)]
+
+
+async def test_nothing_is_sent_to_a_paused_topic(engine: AsyncEngine, bootstrap: str, topic: str) -> None:
+    class NeverSends(Relay):
+        async def _send(self, producer: AIOKafkaProducer, batch: RecordBatch) -> object:
+            raise AssertionError("sent")
+
+    paused = NeverSends(engine, "tried", bootstrap)
+    paused._paused[topic] = asyncio.get_running_loop().time() + 60
+    await put(engine, OutboxMessage(topic, an_event("person", 1)))
+    for _ in range(2):
+        assert await paused._round() == (False, True)
+    assert await held(engine) == [(topic, 1, [0])]
+
+
+async def test_a_message_larger_than_a_batch_is_a_batch_of_its_own(
+    engine: AsyncEngine, bootstrap: str, topic: str
+) -> None:
+    large = an_event("person", 2)
+    large = large.model_copy(update={"data": large.data.model_copy(update={"reference": "x" * 600_000})})
+    await put(engine, *(OutboxMessage(topic, one) for one in (an_event("person", 1), large, an_event("person", 3))))
+    async with running(Relay(engine, "tried", bootstrap)):
+        await drained(engine)
+    assert await everything_on(bootstrap, topic) == [("person", number) for number in range(1, 4)]
+
+
+async def test_a_corrupt_packet_holds_up_its_shard_only(engine: AsyncEngine, bootstrap: str, topic: str) -> None:
+    other = next(key for key in (f"other{number}" for number in range(100)) if shard_of(key) != shard_of("person"))
+    for number in (1, 2):
+        await put(engine, *(OutboxMessage(topic, an_event(key, number)) for key in ("person", other)))
+    async with engine.begin() as tx:
+        corrupt = text("update tried.packet set content = content || '\\x00' where id = 1 returning shard")
+        assert await tx.scalar(corrupt) == shard_of("person")
+    tried = Relay(engine, "tried", bootstrap)
+    await tried._round()
+    await tried._replace_producer()
+    assert await everything_on(bootstrap, topic) == [(other, 1), (other, 2)]
+
+
+@given(st.text(), st.sampled_from([1, 3, 12]))
+def test_a_key_goes_to_the_partition_that_the_producer_would_choose(key: str, count: int) -> None:
+    partitions = list(range(count))
+    assert relay._hash(key) % count == DefaultPartitioner()(key.encode(), partitions, partitions)
+
+
+async def test_a_relay_waits_for_further_commits_only_after_a_large_round(
+    engine: AsyncEngine, bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited, sleep = [], asyncio.sleep
+
+    async def record(seconds: float) -> None:
+        waited.append(seconds)
+        await sleep(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", record)
+    monkeypatch.setattr(relay, "POLL_SECONDS", 3600.0)
+    monkeypatch.setattr(relay, "BUSY", 3)
+    monkeypatch.setattr(relay, "LINGER_SECONDS", 0.0123)
+    async with running(busy := Relay(engine, "tried", bootstrap)):
+        for count, expected in ((1, 0), (1, 0), (3, 0), (1, 1), (1, 1)):
+            await put(engine, *(OutboxMessage(topic, an_event("person", number)) for number in range(1, count + 1)))
+            busy.wake()
+            await drained(engine)
+            await until(lambda: _is_idle(busy))
+            assert waited.count(0.0123) == expected
+
+
+async def _is_idle(one: Relay) -> bool:
+    return not one._woken.is_set()

@@ -9,12 +9,16 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import Event
+from services.messaging import packets
+from services.messaging.packets import Message
+from services.notifier import store
 from services.notifier.channels import Channel
 from services.notifier.channels.fhir_endpoint import FhirEndpoint
 from services.notifier.channels.mailbox import Mailbox
 from services.notifier.consumer import CaseEventConsumer, FeedbackComposer
 from services.notifier.delivery import Deliverer
 from services.notifier.recipients import PartnerRecipients
+from services.notifier.store import FeedbackContent
 from tests.notifier.builders import as_records, the_words
 
 WORDS = the_words()
@@ -34,7 +38,7 @@ class Notifier:
     ) -> None:
         self.delivery = Deliverer(engine, channels, WORDS, lease_seconds=lease_seconds)
         composer = FeedbackComposer(recipients, WORDS, channels)
-        self.receiver = CaseEventConsumer(engine, composer, self.delivery.wake, share)
+        self.receiver = CaseEventConsumer(engine, composer, share=share, reserving=self.delivery.reserving)
         self._task: asyncio.Task[None] | None = None
 
     async def receive(self, *events: Event) -> None:
@@ -80,6 +84,22 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 async def rows(engine: AsyncEngine, query: str, **values: object) -> Sequence[Any]:
     async with engine.connect() as connection:
         return (await connection.execute(text(query), values)).all()
+
+
+async def contents(engine: AsyncEngine, feedback: Sequence[Any]) -> list[FeedbackContent]:
+    """Return what the packets have of these rows of notifier.feedback."""
+    async with engine.connect() as tx:
+        return await store.contents(tx, feedback)
+
+
+async def feedback_events(engine: AsyncEngine) -> list[Message]:
+    """Return the events in the outbox, in order."""
+    async with engine.connect() as tx:
+        return [one.message for one in await packets.published(tx, store.SCHEMA)]
+
+
+def header(message: Message, name: str) -> str | None:
+    return next((value.decode() for found, value in message.headers if found == name), None)
 
 
 async def until_rows(engine: AsyncEngine, query: str, wanted: int, seconds: float = 10.0) -> Sequence[Any]:

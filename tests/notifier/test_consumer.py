@@ -18,13 +18,12 @@ from tests.notifier.builders import (
     GP_MAILBOX,
     a_case_event,
     a_life,
-    a_person,
     as_records,
     by_first_contact_for_gp,
     by_gp,
     the_recipients,
 )
-from tests.notifier.running import a_notifier, rows
+from tests.notifier.running import a_notifier, feedback_events, rows
 from tests.operations.operator_actions import discard
 
 FEEDBACK = "select * from notifier.feedback order by reference, recipient, ordinal"
@@ -65,7 +64,7 @@ async def test_mailbox_feedback_is_accepted_at_once_with_a_feedback_sent_event(e
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         await notifier.receive(*a_life(by_gp(GP_MAILBOX), "life"))
     assert {row.state for row in await rows(engine, FEEDBACK)} == {"kept"}
-    assert len(await rows(engine, "select * from notifier.outbox")) == 2
+    assert len(await feedback_events(engine)) == 2
     assert await rows(engine, "select * from notifier.conversation where due_at is not null") == []
 
 
@@ -236,14 +235,14 @@ async def test_too_many_events_that_cannot_be_read_pause_the_topic_until_they_ca
 
 async def test_data_that_postgresql_refuses_makes_a_dead_letter_of_its_event_only(engine: AsyncEngine) -> None:
     """A NUL passes JSON and pydantic, but no text of PostgreSQL can hold it."""
-    nul = by_gp(GP_MAILBOX, reference="LB-NULL-NULL-NULL", person=a_person(family_name="Van\x00tongeren"))
+    nul = by_gp(GP_MAILBOX, reference="LB-NULL-NULL-\x00")
     events = [a_case_event(CaseAssigned, by_gp(GP_MAILBOX, reference=f"LB-{n:04}"), id=f"good-{n}") for n in range(7)]
     events.insert(3, a_case_event(CaseAssigned, nul, id="nul"))
     async with a_notifier(engine, the_recipients(), delivering=False) as notifier:
         await notifier.receive(*events)
     assert len(await rows(engine, FEEDBACK)) == 7
     [parked] = await rows(engine, PARKED)
-    assert parked.message_group == "LB-NULL-NULL-NULL"
+    assert parked.message_group.startswith("LB-NULL-NULL-")
     assert parked.reason.startswith("sqlstate")
 
 

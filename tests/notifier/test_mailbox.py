@@ -88,7 +88,7 @@ async def test_a_partner_fetches_its_feedback_in_order(caller: Caller, lives: tu
 async def test_fetched_feedback_is_recorded_once_as_collected(
     caller: Caller, lives: tuple[str, str, str], engine: AsyncEngine
 ) -> None:
-    query = "select steps -> 'collected' as at from notifier.feedback where reference = 'LB-OWN'"
+    query = "select collected_at as at from notifier.feedback where reference = 'LB-OWN'"
     assert [row.at for row in await rows(engine, query)] == [None, None]
     await caller.get("LB-OWN", GP_MAILBOX)
     first = [row.at for row in await rows(engine, query)]

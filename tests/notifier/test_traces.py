@@ -1,7 +1,6 @@
 """Feedback is delivered in the trace of its event: the endpoint and the feedback event receive the trace context."""
 
 import dataclasses
-import json
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -9,7 +8,7 @@ from services.messaging.cloudevents import KafkaRecord
 from tests import traced
 from tests.notifier.builders import GP, a_life, as_records, by_gp, the_recipients
 from tests.notifier.gp_system import Answer, GpSystem
-from tests.notifier.running import a_notifier, rows, until_rows
+from tests.notifier.running import a_notifier, contents, feedback_events, header, rows, until_rows
 from tests.traced import SENT, SPAN, TRACE, Traces
 
 ACCEPTED = "select * from notifier.feedback where state = 'accepted' order by ordinal"
@@ -23,9 +22,7 @@ def heard(context: str | None) -> list[KafkaRecord]:
 
 
 async def sent_events(engine: AsyncEngine) -> list[str | None]:
-    return [
-        json.loads(row.headers).get("traceparent") for row in await rows(engine, "select headers from notifier.outbox")
-    ]
+    return [header(event, "traceparent") for event in await feedback_events(engine)]
 
 
 async def test_without_tracing_the_endpoint_gets_the_trace_context_of_the_event(
@@ -63,8 +60,9 @@ async def test_every_attempt_is_a_span_which_the_endpoint_receives_as_parent(
         traced.ids(one)[1] for one in attempts
     ]
     assert [str(one).split("-")[2] for one in await sent_events(engine)] == [traced.ids(attempts[1])[1]]
-    [feedback] = await rows(engine, "select person_key, traceparent from notifier.feedback")
-    assert feedback.traceparent.split("-")[2] == traced.ids(composed)[1]
+    [feedback] = await rows(engine, "select * from notifier.feedback")
+    [content] = await contents(engine, [feedback])
+    assert str(content.traceparent).split("-")[2] == traced.ids(composed)[1]
     assert feedback.person_key not in traces.written()
 
 

@@ -1,10 +1,12 @@
 """Routers at work on the same records, and a replay of what they stored."""
 
 import random
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operations import replay_router
@@ -19,10 +21,14 @@ from schemas.events import (
 )
 from schemas.model import Reference
 from schemas.referral import DeathReport
+from services.messaging import packets
 from services.messaging.cloudevents import KafkaRecord
+from services.messaging.packets import Message
 from services.reference.directory import Directory
 from services.router.consumer import Batches
 from services.router.decide.transition import case_id_of
+from services.router.store import ConcurrentInsert
+from services.runtime.database import Transaction
 from tests.builders.events import NOW, a_command, a_record, cancelled, received, updated
 from tests.builders.reference_data import AT_CHARNWOOD, DIRECTORY, FOLDER
 from tests.builders.referrals import a_form, a_person, a_referral, a_ward_referral, keys
@@ -31,6 +37,18 @@ from tests.builders.referrals import a_form, a_person, a_referral, a_ward_referr
 async def proof(engine: AsyncEngine, folder: Path = FOLDER, **given: Any) -> Proof:
     url = engine.url.render_as_string(hide_password=False)
     return await replay_router.run(url, folder, lambda done, of: None, **given)
+
+
+async def with_other_messages(tx: Transaction, key: str, change: Callable[[Message], Message]) -> None:
+    """Change a person's messages in the router's packets."""
+    for row in (await tx.execute(text("select shard, id, content from router.packet"))).all():
+        packet = packets.decode(row.content)
+        messages = [change(one) if one.person_key == key else one for one in packet.messages]
+        changed = packets.encode(packet._replace(messages=messages))
+        await tx.execute(
+            text("update router.packet set content = :content where shard = :shard and id = :id"),
+            {"shard": row.shard, "id": row.id, "content": changed},
+        )
 
 
 class Router:
@@ -47,7 +65,11 @@ class Router:
         return self._now
 
     async def apply(self, *records: KafkaRecord) -> None:
-        await self._batches.receive(records)
+        while True:
+            try:
+                return await self._batches.receive(records)
+            except ConcurrentInsert:  # another router was first with a new key: the consumer reads the batch again
+                pass
 
 
 def some_records(count: int) -> list[list[KafkaRecord]]:

@@ -16,7 +16,7 @@ from services.runtime import database
 from tests.conftest import empty
 from tests.notifier.builders import GP, GP_MAILBOX, GP_MESH, a_life, by_gp, the_recipients
 from tests.notifier.gp_system import Answer, GpSystem, outcome
-from tests.notifier.running import a_notifier, rows, until_rows
+from tests.notifier.running import a_notifier, contents, rows, until_rows
 from tests.operations.command_line import run
 
 WHO = ("--who", "A. Operator", "--why", "the endpoint was repaired")
@@ -44,6 +44,11 @@ async def _with_engine(url: str, work: Callable[[AsyncEngine], Coroutine[Any, An
         return await work(engine)
     finally:
         await engine.dispose()
+
+
+async def _bodies(engine: AsyncEngine) -> dict[str, bytes]:
+    stored = await rows(engine, ALL)
+    return {str(row.feedback_id): one.body for row, one in zip(stored, await contents(engine, stored), strict=True)}
 
 
 def listed(*words: str) -> list[dict[str, Any]]:
@@ -106,7 +111,7 @@ def test_feedback_is_shown_masked_and_with_personal_data_on_record(do: Do) -> No
 
 def test_failed_feedback_is_sent_again_with_the_same_bytes_before_what_waits(do: Do) -> None:
     do(_a_lost_conversation)
-    before = {str(row.feedback_id): bytes(row.body) for row in do(lambda engine: rows(engine, ALL))}
+    before = do(_bodies)
     [failed], [waiting] = listed("--failed"), listed("--waiting")
     dry = json.loads(run("feedback", "resend", failed["id"], waiting["id"], "--dry-run", "--json", *WHO).stdout)
     assert [one["will"] for one in dry["planned"]] == ["resend", "stays"]
@@ -139,7 +144,7 @@ def test_an_outcome_from_before_a_resend_does_not_end_it(do: Do) -> None:
         assert do(partial(notifier.unknown, known=known)) == (known if when == "after" else {}), when
 
 
-FIRST = "select person_key, feedback_id, cast(steps ->> 'resent' as timestamptz) as resent from notifier.feedback"
+FIRST = "select person_key, feedback_id, resent_at as resent from notifier.feedback"
 
 
 def test_accepted_feedback_is_sent_again_by_its_id_only_and_what_is_kept_is_not(do: Do) -> None:

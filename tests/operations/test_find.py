@@ -23,7 +23,7 @@ from infra.operations.referral_position import ReferralPosition
 from infra.operations.trace import Trace, TraceStep
 from schemas.events import Accept
 from schemas.topics import CASE_EVENT, REFERRAL_EVENT
-from services.messaging import dead_letters
+from services.messaging import dead_letters, packets
 from services.messaging.cloudevents import KafkaRecord
 from services.messaging.dead_letters import DeadLetter
 from services.router.consumer import Batches
@@ -58,16 +58,28 @@ class Installation:
         return str(reply.json()["reference"])
 
     async def publish(self, service: str, *targets: str) -> list[KafkaRecord]:
-        """Publish what waits in an outbox, and return it."""
+        """Publish what waits of these topics in an outbox, and return it."""
         async with self.engine.begin() as tx:
-            query = f"""update {service}.outbox set published_at = now()
-                where published_at is null and target = any(:targets) returning id, person_key, target, headers, value"""
-            found = sorted(await tx.execute(text(query), {"targets": list(targets)}))
-        return [
-            KafkaRecord(
-                target, 0, number, key.encode(), value, tuple((n, v.encode()) for n, v in json.loads(headers).items())
+            waiting = [one for one in await packets.published(tx, service) if one.published_at is None]
+            left = [one for one in waiting if one.message.target not in targets]
+            await tx.execute(text(f"update {service}.packet set published_at = now()"))
+            await tx.execute(text(f"delete from {service}.packet_held"))
+            await tx.execute(
+                text(f"""
+                    insert into {service}.packet_held (shard, target, id, places)
+                    select shard, target, id, array_agg(place order by place)
+                    from unnest(cast(:shards as smallint[]), cast(:targets as text[]), cast(:ids as bigint[]), cast(:places as integer[]))
+                        as left_over (shard, target, id, place) group by shard, target, id"""),
+                {
+                    "shards": [one.shard for one in left],
+                    "targets": [one.message.target for one in left],
+                    "ids": [one.packet for one in left],
+                    "places": [one.place for one in left],
+                },
             )
-            for number, key, target, headers, value in found
+        sent = [(number, one.message) for number, one in enumerate(waiting) if one.message.target in targets]
+        return [
+            KafkaRecord(one.target, 0, number, one.person_key.encode(), one.value, one.headers) for number, one in sent
         ]
 
     async def decide(self, *records: KafkaRecord) -> None:
@@ -166,7 +178,7 @@ async def test_each_search_uses_an_index(installed: Installation) -> None:
     limits |= find._ids(SearchFilters("p", NOW, NOW))
     async with installed.engine.connect() as tx:
         await tx.execute(text("set enable_seqscan = off"))
-        for statement in (find._BY_NAME, find._BY_KEY, find._BY_PARTNER, find._BY_TIME):
+        for statement in (find._BY_NAME, find._BY_KEY, find._MESSAGES):
             asked = {name: value for name, value in limits.items() if f":{name}" in statement.text}
             plan = "\n".join((await tx.execute(text(f"explain {statement.text}"), asked)).scalars())
             assert "Seq Scan" not in plan, plan

@@ -18,15 +18,18 @@ from infra.operations.replay import CannotReplay
 from schemas.events import Accept, DischargeOverdue
 from schemas.model import Reference
 from services.reference import directory as directories
-from services.router import directory_versions
+from services.router import directory_versions, stored_state
 from services.router.consumer import Batches
 from services.router.decide import lifecycle
 from services.router.overdue import OverdueDischarges
+from services.runtime import compression
+from services.runtime.compression import compress, decompress
+from services.runtime.database import Transaction
 from tests.builders.events import NOW, a_command, a_record, broken, cancelled, received, updated, with_header
 from tests.builders.reference_data import DIRECTORY, FOLDER
 from tests.builders.referrals import GP, WARD, a_form, a_referral, a_ward_referral, keys
 from tests.operations.operator_actions import resubmit
-from tests.operations.replays import Router, proof, some_records, work
+from tests.operations.replays import Router, proof, some_records, with_other_messages, work
 
 
 async def test_a_replay_rebuilds_what_two_processes_stored(engine: AsyncEngine) -> None:
@@ -89,22 +92,53 @@ CHANGES = {
     "person": "update router.person set provisional = not provisional",
     "case": "update router.\"case\" set holder = 'melton'",
     "referral": "update router.referral set version = version + 1",
-    "case_event": "update router.case_event set data = data || 'x'::bytea",
+    "case_event": "update router.case_event set place = place + 1",
     "sequence": "update router.person_key set last_sequence = 99",
-    "outbox": "update router.outbox set target = 'hub.melton.case'",
 }
 
 
 async def test_a_difference_is_reported_with_its_key_and_table(engine: AsyncEngine) -> None:
-    people = keys(len(CHANGES) + 2)
+    people = keys(len(CHANGES) + 5)
     await Router(engine).apply(*(a_record(received(Reference(f"LB-{key}"), a_referral()), key=key) for key in people))
     async with engine.begin() as tx:
         for key, change in zip(people, CHANGES.values(), strict=False):
             await tx.execute(text(f"{change} where person_key = '{key}'"))
-        await tx.execute(text(f"delete from router.case_event where person_key = '{people[-2]}'"))
+        *_, state, message, lacking, without, _ = people
+        await with_another_state(tx, state)
+        await with_other_messages(tx, message, lambda one: one._replace(target=one.target.replace("blaby", "melton")))
+        await tx.execute(text(f"delete from router.case_event where person_key = '{lacking}'"))
+        await tx.execute(text(f"update router.case_event set packet = 0 where person_key = '{without}'"))
 
     differing = (await proof(engine)).differing
-    assert differing == tuple((key, (table,)) for key, table in zip(people, [*CHANGES, "case_event"], strict=False))
+    tables = [*CHANGES, "referral", "message", "case_event", "case_event"]
+    assert differing == tuple((key, (table,)) for key, table in zip(people, tables, strict=False))
+
+
+async def with_another_state(tx: Transaction, key: str) -> None:
+    """Change a value in the compressed state of a person's referral."""
+    query = text("select state from router.referral where person_key = :key")
+    state = decompress(await tx.scalar(query, {"key": key}), stored_state.STATE_BYTES)
+    assert b'"correlation_id":"' in state
+    changed = compress(state.replace(b'"correlation_id":"', b'"correlation_id":"x'))
+    await tx.execute(
+        text("update router.referral set state = :state where person_key = :key"), {"state": changed, "key": key}
+    )
+
+
+async def test_the_same_state_in_other_compressed_bytes_is_equal(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await Router(engine).apply(a_record(received(GP, a_referral())))
+    async with engine.connect() as tx:
+        before = await tx.scalar(text("select state from router.referral"))
+    monkeypatch.setattr(compression, "LEVEL", 15)
+    found = await proof(engine, keep=True)
+    async with engine.begin() as tx:
+        replayed = await tx.scalar(text("select state from replay_router.referral"))
+        await tx.execute(text("drop schema replay_router cascade"))
+
+    assert replayed != before
+    assert found.is_equal, found.differing
 
 
 @pytest.fixture
@@ -196,7 +230,7 @@ async def test_a_replay_never_splits_a_batch_at_a_concurrent_one(engine: AsyncEn
         )
         await tx.execute(text("alter table router.input alter column position add generated always as identity"))
     async with engine.connect() as tx:
-        found = [len(group.records) async for group in replay_router.batches(await _ready(tx))]
+        found = [len(group.inputs) async for group in replay_router.batches(await _ready(tx))]
 
     assert found == [15, 15]
 

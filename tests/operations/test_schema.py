@@ -85,7 +85,7 @@ async def test_each_service_has_a_login_role_with_the_rules_of_the_planner(new_d
         engine = database.connect(roles.url_of(url, service), pool=1)
         async with engine.connect() as tx:
             shown = {name: await tx.scalar(text(f"show {name}")) for name in roles.RULES}
-            assert await tx.scalar(text(f"select count(*) from {service}.outbox")) == 0
+            assert await tx.scalar(text(f"select count(*) from {service}.packet")) == 0
         await engine.dispose()
         assert shown == roles.RULES
 

@@ -5,7 +5,7 @@ import copy
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,28 @@ async def engine(migrated: str) -> AsyncIterator[AsyncEngine]:
 # ---- accepted and undecided -----------------------------------------------------------------------------------------
 
 
-async def accepted(engine: AsyncEngine, *numbers: int) -> list[Event]:
-    """Write the events of new referrals to intake's outbox, as published an hour ago; return them."""
-    events = [
-        an_event(received(Reference(f"LB-AAAA-AAAA-000{one}"), a_referral()), key=f"{one:032}") for one in numbers
-    ]
-    async with engine.begin() as tx:
-        await outbox.add(tx, "intake", [OutboxMessage(REFERRAL_EVENT, event) for event in events])
-        await tx.execute(text("update intake.outbox set published_at = now(), created_at = now() - interval '1 hour'"))
-    return events
+KEYS = [key for key in (f"{number:032}" for number in range(200)) if outbox.shard_of(key) == 3]
+"""Person keys of one shard, by the number of their referral."""
+
+
+def an_accepted(number: int, key: str) -> OutboxMessage:
+    return OutboxMessage(
+        REFERRAL_EVENT, an_event(received(Reference(f"LB-AAAA-AAAA-000{number}"), a_referral()), key=key)
+    )
+
+
+async def accepted(engine: AsyncEngine, *numbers: int, keys: Sequence[str] = KEYS) -> list[Event]:
+    """Write the events of new referrals to intake's outbox, each in a packet of its own, as published an hour ago; return them."""
+    messages = [an_accepted(one, keys[one]) for one in numbers]
+    for message in messages:
+        async with engine.begin() as tx:
+            await outbox.add(tx, "intake", [message])
+            await tx.execute(
+                text("""
+                    update intake.packet set published_at = now(), created_at = created_at - interval '1 hour'
+                    where published_at is null""")
+            )
+    return [message.event for message in messages]
 
 
 async def decided(engine: AsyncEngine, *events: Event) -> None:
@@ -86,8 +99,8 @@ async def test_the_oldest_accepted_and_undecided_referral_is_found_and_what_is_d
     found = await not_applied.oldest(engine, INTAKE)
     assert (found.subject, found.published) == ("LB-AAAA-AAAA-0004", True)
     assert 3_600 <= (found.age or 0) < 4_000
-    assert await rows(engine, "select id from intake.outbox_applied") == await rows(
-        engine, "select min(id) + 2 from intake.outbox"
+    assert await rows(engine, "select shard, id from intake.outbox_applied") == await rows(
+        engine, "select 3, min(id) + 2 from intake.packet"
     )
     await decided(engine, events[3])
     assert await undecided(engine) == "5"
@@ -108,12 +121,36 @@ async def test_dead_letters_are_counted_apart_from_undecided_referrals(engine: A
 
 
 async def test_what_a_running_transaction_may_still_add_is_compared_again(engine: AsyncEngine) -> None:
-    events = await accepted(engine, 1, 2)
-    await decided(engine, *events)
-    async with engine.begin() as tx:
-        await tx.execute(text("update intake.outbox set created_at = clock_timestamp()"))
-    assert await undecided(engine) is None
+    async with engine.begin() as running:
+        await outbox.add(running, "intake", [an_accepted(1, KEYS[1])])
+        async with engine.begin() as tx:
+            await outbox.add(tx, "intake", [later := an_accepted(2, KEYS[2])])
+        await decided(engine, later.event)
+        assert await undecided(engine) is None
+    found = await not_applied.oldest(engine, INTAKE)
+    assert (found.subject, found.published) == ("LB-AAAA-AAAA-0001", False)
     assert await rows(engine, "select id from intake.outbox_applied") == []
+
+
+async def test_the_oldest_of_all_shards_is_found_and_each_continues_from_its_own_end(engine: AsyncEngine) -> None:
+    other = [key for key in (f"{number:032}" for number in range(200)) if outbox.shard_of(key) == 5]
+    first = await accepted(engine, 1)
+    await accepted(engine, 2, keys=other)
+    second = await accepted(engine, 3)
+    assert await undecided(engine) == "1"
+    await decided(engine, *first, *second)
+    assert await undecided(engine) == "2"
+    assert await rows(engine, "select id from intake.outbox_applied where shard = 3") == await rows(
+        engine, "select max(id) from intake.packet where shard = 3"
+    )
+
+
+async def test_what_a_topic_refused_is_not_published(engine: AsyncEngine) -> None:
+    await accepted(engine, 1)
+    async with engine.begin() as tx:
+        held = "insert into intake.packet_held (shard, target, id, places) select shard, :target, id, '{0}' from intake.packet"
+        await tx.execute(text(held), {"target": REFERRAL_EVENT})
+    assert (await not_applied.oldest(engine, INTAKE)).published is False
 
 
 async def test_a_comparison_that_takes_too_long_says_until_when_and_goes_on_from_there(
@@ -140,11 +177,10 @@ async def test_a_reader_without_the_right_to_write_gets_the_same_answer(engine: 
 async def test_a_decision_that_the_notifier_lacks_is_found(engine: AsyncEngine) -> None:
     await decided(engine, *await accepted(engine, 1))
     found = await not_applied.oldest(engine, ROUTER)
-    assert found.subject == await case_id(engine, f"{1:032}")
+    assert found.subject == await case_id(engine, KEYS[1])
     async with engine.begin() as tx:
         await tx.execute(
-            text("""insert into notifier.input (person_key, event_id)
-                    select person_key, headers::jsonb ->> 'ce_id' from router.outbox where target = 'case.event'""")
+            text("insert into notifier.input (person_key, event_id) select person_key, id from router.case_event")
         )
     assert (await not_applied.oldest(engine, ROUTER)).subject is None
 
@@ -222,12 +258,20 @@ async def test_a_hub_topic_is_unread_by_the_group_that_has_read_furthest_or_by_n
 # ---- feedback, and records that are gone ----------------------------------------------------------------------------
 
 FEEDBACK = """
-    insert into notifier.feedback (person_key, feedback_id, reference, caused_by, recipient, channel, feedback_type, status, ordinal,
-        correlation_id, state, content, body, ids, steps, composed_at)
-    select 'a', gen_random_uuid(), 'LB-' || number, 'e', 'gp', 'mailbox', 'received', 'requested', 1, 'c', state, '{}', '', '{}', '{}',
-        now() - days * interval '1 day'
-    from (values (1, 'waiting', 2), (2, 'failed', 13), (3, 'failed', 15), (4, 'kept', 8), (5, 'kept', 6), (6, 'collected', 9))
-        as given (number, state, days)"""
+    insert into notifier.feedback (person_key, feedback_id, reference, caused_by, recipient, channel, feedback_type, ordinal,
+        state, packet, place, composed_at, failed_at)
+    select 'a', gen_random_uuid(), 'LB-' || number, 'e', 'gp', channel, 'received', 1, state, 0, 0, now() - days * interval '1 day',
+        case when state = 'failed' then now() end
+    from (values (1, 'fhir', 'waiting', 2), (2, 'fhir', 'failed', 13), (3, 'fhir', 'failed', 15), (4, 'mailbox', 'kept', 8),
+                 (5, 'mailbox', 'kept', 6)) as given (number, channel, state, days)"""
+COLLECTED = """
+    insert into notifier.feedback (person_key, feedback_id, reference, caused_by, recipient, channel, feedback_type, ordinal,
+        state, packet, place, composed_at, collected_at)
+    values ('a', gen_random_uuid(), 'LB-6', 'e', 'gp', 'mailbox', 'received', 1, 'collected', 0, 0, now() - interval '9 days', now())"""
+WAITING = """
+    insert into notifier.conversation (person_key, reference, recipient, channel, last, next, resend, due_at, due_since)
+    values ('a', 'LB-1', 'gp', 'fhir', 3, 3, array[1], now(), now() - interval '2 days'),
+           ('a', 'LB-7', 'gp', 'fhir', 1, 2, null, null, null)"""
 ENDPOINTS = """
     insert into notifier.endpoint (channel, recipient, failures, reason, failing_since, opened_at)
     values ('fhir', 'gp-a', 9, 'http 302', now() - interval '2 hours', now()), ('fhir', 'gp-b', 2, 'http 503', now(), null),
@@ -242,11 +286,11 @@ async def test_feedback_that_does_not_arrive_and_records_that_are_gone_are_probl
     engine: AsyncEngine, migrated: str
 ) -> None:
     async with engine.begin() as tx:
-        for statement in (FEEDBACK, ENDPOINTS, UNADDRESSED, GONE):
+        for statement in (FEEDBACK, COLLECTED, WAITING, ENDPOINTS, UNADDRESSED, GONE):
             await tx.execute(text(statement))
     position = status.assembled(await status.in_postgresql(migrated), AT_REST)
-    names = ("failed", "failed lately", "kept to be fetched", "not fetched for too long")
-    assert [position["notifier"][f"feedback {name}"] for name in names] == [2, 1, 2, 1]
+    names = ("waiting", "failed", "failed lately", "kept to be fetched", "not fetched for too long")
+    assert [position["notifier"][f"feedback {name}"] for name in names] == [2, 2, 1, 2, 1]
     assert [str(one) for one in status_check.problems(position, Limits())] == [
         "router: Kafka deleted records before they were read: referral.event 30: lightbulb reconcile --dry-run",
         "notifier: feedback on LB-1 waits for 2 d 0 h: lightbulb trace LB-1",
@@ -258,7 +302,7 @@ async def test_feedback_that_does_not_arrive_and_records_that_are_gone_are_probl
     async with engine.connect() as tx:
         await notifier_backlog.measure(tx)
     assert {state: value("lightbulb_feedback", state=state) for state in ("waiting", "failed", "unfetched")} == {
-        "waiting": 1,
+        "waiting": 2,
         "failed": 1,
         "unfetched": 1,
     }

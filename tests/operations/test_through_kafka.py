@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from infra.local.embedded import ports_and_secrets
 from schemas.model import Reference
 from schemas.topics import CASE_EVENT, declared, hub_case
-from services.messaging import broker
+from services.messaging import broker, packets
 from services.router.app import GROUP
 from tests.builders.events import a_record, broken, cancelled, received, updated
 from tests.builders.reference_data import AT_CHARNWOOD, AT_MELTON, DIRECTORY
@@ -101,16 +101,18 @@ def ids(records: Sequence[Any], key: str) -> list[str]:
 
 async def told(engine: AsyncEngine, hub: str, key: str) -> list[str]:
     """Return the ids of a hub's events about a person, in order, without repeats."""
-    found = await rows(
-        engine,
-        f"""select headers from router.outbox
-            where target = '{hub_case(hub)}' and person_key = '{key}' and republished_from is null order by id""",
-    )
-    return [json.loads(headers)["ce_id"] for (headers,) in found]
+    async with engine.connect() as tx:
+        found = await packets.published(tx, "router", hub_case(hub))
+    return [
+        dict(one.message.headers)["ce_id"].decode()
+        for one in found
+        if one.message.person_key == key and not one.republished
+    ]
 
 
 async def all_is_published(engine: AsyncEngine) -> None:
-    await until(engine, "select count(*) from router.outbox where published_at is null", 0)
+    await until(engine, "select count(*) from router.packet where published_at is null", 0)
+    await until(engine, "select count(*) from router.packet_held", 0)
 
 
 async def test_a_corrected_poison_record_and_waiting_records_reach_the_hub_once_and_in_order(

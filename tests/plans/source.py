@@ -20,8 +20,11 @@ class Statement:
 def statements() -> list[Statement]:
     """Return every statement of services/, and of the commands that cron repeats."""
     files = [*sorted((CHECKOUT / "services").rglob("*.py")), *(CHECKOUT / "infra" / file for file in COMMANDS)]
-    return [one for file in files for one in _in_file(file)]
+    return [one for file in files for one in _in_file(file) if one.name not in OF_TOOLS]
 
+
+OF_TOOLS = ("messaging/packets.py _all_packets",)
+"""Statements of services/ that no service executes: they may read all of a table."""
 
 COMMANDS = ("operations/not_applied.py",)
 """Files of infra/ whose statements are explained too."""

@@ -4,10 +4,14 @@ import asyncio
 from collections.abc import Sequence
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.router import stored_state
+from services.router.decide.model import CaseTally, PersonRecord
 from tests.plans.work import DEAD, FILLER, HOT, LONG, PARKED, REFUSING, SLOW, TEMPLATE
 from tests.plans.world import Rows, copy, read
+
+SCHEMAS = ("intake", "router", "notifier")
 
 OF_PERSON = f"person_key = '{TEMPLATE}'"
 
@@ -17,26 +21,23 @@ def _first(table: str, **changed: str) -> Rows:
 
 
 NAMED = {
-    "message": "id",
-    "referral": "referral_id",
-    "referral_name": "name",
-    "message_key": "key",
-    "visit_key": "key",
+    "message": ("id",),
+    "referral": ("reference",),
+    "message_key": ("key", "id_name", "identifier_name", "message_name", "url_name"),
+    "visit_key": ("key",),
 }
-"""Tables of intake with the column that tells the rows of a partner apart."""
+"""Tables of intake with the columns that tell the rows of a partner apart."""
 
 _PERSONS = (
     *(
-        _first(f"intake.{table}", **({} if name == "id" else {name: f"i || one.{name}"}))
-        for table, name in NAMED.items()
+        _first(f"intake.{table}", **{name: f"i || one.{name}" for name in names if name != "id"})
+        for table, names in NAMED.items()
     ),
-    _first("intake.outbox", published_at="now()"),
+    *(_first(f"{schema}.packet", shard="i % 8", published_at="now()") for schema in SCHEMAS),
     *(
         Rows(f"router.{table}", OF_PERSON)
         for table in ("person_key", "person", '"case"', "referral", "input", "case_event")
     ),
-    Rows("router.outbox", OF_PERSON, {"published_at": "now()"}),
-    _first("notifier.outbox", published_at="now()"),
     *(
         Rows(f"notifier.{table}", OF_PERSON, {"due_at": "null", "due_since": "null"})
         for table in ("input", "conversation", "feedback")
@@ -45,8 +46,13 @@ _PERSONS = (
 """The rows of a person and of a referral, in each service."""
 
 
-def _refusing(schema: str) -> Rows:
-    return _first(f"{schema}.outbox", target=f"'{REFUSING}'", shard="i % 8", published_at="null")
+def _refusing(schema: str) -> tuple[Rows, Rows]:
+    """Return what waits for a topic that refuses: packets that were published otherwise, and rows that hold their first messages."""
+    copied = {"shard": "i % 8", "id": "-i"}
+    return (
+        _first(f"{schema}.packet", **copied, published_at="now()"),
+        Rows(f"{schema}.packet_held", f"target = '{REFUSING}'", copied),
+    )
 
 
 DUE = "now() - interval '1 day' + i * interval '1 millisecond'"
@@ -59,7 +65,6 @@ ANOTHER = {
     "by_verification": "null",
     "tracing_reasons": "array['does-not-match']",
     "undoubted_key": "null",
-    "state": """one.state || case when one.state ? 'tracing_reasons' then '{"tracing_reasons": ["does-not-match"]}' else '{}' end::jsonb""",
 }
 """Another person of the same number than all before."""
 
@@ -73,7 +78,9 @@ async def kinds(owner: AsyncEngine) -> list[Rows]:
     """Return the kinds of waiting rows. Rows of one person, case, group or conversation keep its ids."""
     hot, dead, long, parked = [await _ids(owner, query) for query in (_HOT, _DEAD, _LONG, _PARKED)]
     rows = [
-        *map(_refusing, ("intake", "router", "notifier")),
+        *(rows for schema in SCHEMAS for rows in _refusing(schema)),
+        # unpublished, as if Kafka were away
+        *(_first(f"{schema}.packet", shard="i % 8", published_at="null") for schema in SCHEMAS),
         # due for one recipient, about different referrals; and accepted in one conversation
         Rows("notifier.conversation", f"recipient = '{SLOW}'", {"due_at": DUE, "due_since": DUE}),
         Rows("notifier.feedback", f"recipient = '{SLOW}'"),
@@ -87,16 +94,25 @@ async def kinds(owner: AsyncEngine) -> list[Rows]:
         Rows("router.referral", f"person_key = '{HOT}'", kept=hot),
         Rows("router.input", f"person_key = '{HOT}'", {"id": "'input-' || i"}, hot),
         Rows("router.case_event", f"person_key = '{HOT}' and sequence = 1", {"sequence": "1000 + i"}, hot),
-        Rows("router.outbox", f"person_key = '{HOT}' and target = 'case.event' ", {"published_at": "now()"}, hot),
         Rows("router.referral", f"person_key = '{DEAD}'", {"overdue_on": "date '2026-11-05'", "overdue_held": "true"}, dead),
         # different persons of one number
+        Rows("router.person", f"person_key = '{FILLER}'", ANOTHER | {"state": await _of_another(owner)}, frozenset({FILLER})),
         *(
             Rows(table, f"person_key = '{FILLER}'", ANOTHER, frozenset({FILLER}))
-            for table in ("router.person", 'router."case"', "router.referral")
+            for table in ('router."case"', "router.referral")
         ),
         Rows("intake.upload", "state = 'reported'", {"received_at": "now() - i * interval '1 minute'"}),
     ]  # fmt: skip
     return await _read(owner, rows)
+
+
+async def _of_another(owner: AsyncEngine) -> str:
+    """Return the state of the FILLER's person, in doubt, as an SQL constant."""
+    async with owner.connect() as tx:
+        query = text("select state from router.person where person_key = :key limit 1")
+        state = stored_state.decode(PersonRecord, (await tx.execute(query, {"key": FILLER})).scalar_one())
+    in_doubt = state.model_copy(update={"tracing_reasons": ("does-not-match",)})
+    return f"'\\x{stored_state.encode(in_doubt).hex()}'::bytea"
 
 
 async def _read(owner: AsyncEngine, rows: Sequence[Rows]) -> list[Rows]:
@@ -125,13 +141,25 @@ async def settle(owner: AsyncEngine) -> None:
     async with owner.begin() as tx:
         for statement in _SETTLED:
             await tx.execute(text(statement))
+        await _settle_tally(tx)
+
+
+async def _settle_tally(tx: AsyncConnection) -> None:
+    of_hot = {"key": HOT}
+    count = (await tx.execute(text(f"select {_OF_HOT}"))).scalar_one()
+    stored = (await tx.execute(text('select tally from router."case" where person_key = :key'), of_hot)).scalar_one()
+    tally = stored_state.decode(CaseTally, stored)
+    ((category, _), *others) = tally.open
+    settled = stored_state.encode(tally.model_copy(update={"open": ((category, count), *others)}))
+    await tx.execute(
+        text('update router."case" set tally = :tally where person_key = :key'), of_hot | {"tally": settled}
+    )
 
 
 _OF_HOT = f"(select count(*) from router.referral where person_key = '{HOT}' and category is not null)"
 _OF_FILLER = f"(select max(person_no) from router.person where person_key = '{FILLER}')"
 _SETTLED = (
     f"update router.person_key set last_sequence = greatest(last_sequence, 1000000) where person_key = '{HOT}'",
-    f"""update router."case" set tally = jsonb_set(tally, '{{open,0,1}}', to_jsonb({_OF_HOT})) where person_key = '{HOT}'""",
     f"update router.person set referrals = {_OF_HOT} where person_key = '{HOT}'",
     f"update router.person_key set persons = {_OF_FILLER} where person_key = '{FILLER}'",
 )

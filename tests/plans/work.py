@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from aiokafka import TopicPartition
@@ -22,9 +23,10 @@ from schemas.case import Ended
 from schemas.model import Reference
 from schemas.referral import Referral
 from services.intake import store as intake_store
-from services.messaging import dead_letter_share
+from services.messaging import dead_letter_share, packets
 from services.messaging.cloudevents import KafkaRecord
-from services.messaging.outbox import OutboxRow, Relay
+from services.messaging.packets import Message, Place
+from services.messaging.relay import Relay, Waiting
 from services.notifier import backlog, circuits, leases
 from services.notifier import store as notifier_store
 from services.notifier.channels import Conversation, Delivered, DeliveryRequest, Failed, Outcome, Retry
@@ -113,10 +115,6 @@ async def services(url: str, folder: Path, watch: Callable[[AsyncEngine], AsyncE
         await engine.dispose()
 
 
-def _headers(stored: str) -> tuple[tuple[str, bytes], ...]:
-    return tuple((name, value.encode()) for name, value in json.loads(stored).items())
-
-
 def a_reference() -> Reference:
     """Return a reference that no other row has."""
     words = uuid4().hex[:12].upper()
@@ -142,8 +140,21 @@ async def messages_of_a_practice(on: Services) -> None:
         )
     ).status == 200
     assert (await intake.bars(a_bars_message(referral_id=uuid4().hex, reason="update", status="revoked"))).status >= 400
+    url = f"urn:uuid:{uuid4()}"
+    for family in ("One", "Another"):
+        assert (await intake.bars(_under_a_full_url(url, family), x_request_id=str(uuid4()))).status == 200
     reference = await _one(on, "select reference from intake.referral order by last_at desc limit 1")
     await intake.call("GET", f"/fhir/ServiceRequest/{reference}", b"", "gp-alder-lane", _IDS)
+
+
+def _under_a_full_url(url: str, family: str) -> dict[str, Any]:
+    """Return a new referral that has no other name than its fullUrl."""
+    message = a_bars_message(family=family)
+    entry = next(one for one in message["entry"] if one["resource"]["resourceType"] == "ServiceRequest")
+    del entry["resource"]["id"]
+    entry["fullUrl"] = url
+    message["entry"][0]["resource"]["focus"] = [{"reference": url}]
+    return message
 
 
 _IDS = {
@@ -205,13 +216,10 @@ async def a_command_on_many_referrals(on: Services) -> None:
 
 async def _command(on: Services, hub: str, command: type[events.Command], key: str, **said: object) -> None:
     """Decide on a command of a hub that has read every event of the person's only case."""
-    version = await _one(
-        on,
-        f"""select max((convert_from(value, 'UTF8')::jsonb ->> 'hub_version')::integer) from router.outbox
-            where person_key = '{key}' and target = 'hub.{hub}.case'""",
-    )
+    sent = [one for one in await _messages(on, key) if one.target == f"hub.{hub}.case"]
+    version = max(json.loads(one.value).get("hub_version", 0) for one in sent)
     case = await _one(on, f"select case_id from router.\"case\" where person_key = '{key}' limit 1")
-    await _decide(on, a_command(hub, command, case, key=key, expected_version=int(version), **said))
+    await _decide(on, a_command(hub, command, case, key=key, expected_version=version, **said))
 
 
 async def a_decision_that_fails(on: Services) -> None:
@@ -292,15 +300,30 @@ async def case_events(on: Services, key: str) -> list[KafkaRecord]:
     """Return the records of case.event that the router wrote for a person key."""
     async with on.owner.connect() as tx:
         rows = await tx.execute(
-            text(
-                "select id, headers, value from router.outbox where person_key = :key and target = 'case.event' order by id"
-            ),
+            text("select packet, place from router.case_event where person_key = :key order by sequence"), {"key": key}
+        )
+        places = [(key, Place(*row)) for row in rows]
+        found = await packets.messages(tx, "router", places)
+    return [
+        KafkaRecord("case.event", 0, number, key.encode(), found[place].value, found[place].headers)
+        for number, place in enumerate(places)
+    ]
+
+
+async def _messages(on: Services, key: str) -> list[Message]:
+    """Return the messages about a person in the latest packets that have any of its events."""
+    async with on.owner.connect() as tx:
+        rows = await tx.scalars(
+            text("select packet from router.case_event where person_key = :key order by sequence desc limit 20"),
             {"key": key},
         )
-        return [KafkaRecord("case.event", 0, row.id, key.encode(), row.value, _headers(row.headers)) for row in rows]
+        read = await packets.read(tx, "router", [(packets.shard_of(key), packet) for packet in rows])
+    return [one for packet in read.values() for one in packet.messages if one.person_key == key]
 
 
 async def deliveries(on: Services) -> None:
+    for _ in range(3):
+        await events_of_a_person(on)
     for busy in (EACH, 0):
         on.deliverer._by_recipient[SLOW] = busy
         await _deliver(on, 1, Retry("http 503"))
@@ -365,7 +388,7 @@ async def a_feedback_after_many(on: Services) -> None:
         ).one()
     async with on.engines["notifier"].begin() as tx:
         of = Conversation(row.person_key, row.reference, row.recipient, row.channel)
-        request = DeliveryRequest(str(row.feedback_id), row.reference, "c", row.recipient, row.body, {}, 1)
+        request = DeliveryRequest(str(row.feedback_id), row.reference, "c", row.recipient, b"", {}, 1)
         lease = Lease(of, uuid4(), request, row.caused_by, follows_failure=True, ordinal=row.ordinal)
         feedback, _ = await leases.since_accepted(tx, lease)
         await leases.rewrite(tx, lease, feedback, Mailbox().render(feedback))
@@ -373,7 +396,7 @@ async def a_feedback_after_many(on: Services) -> None:
 
 async def dead_letters_of_the_notifier(on: Services) -> None:
     key, reference = uuid4().hex, a_reference()
-    await _decide(on, a_record(received(reference, a_referral()), key=key))
+    await _decide(on, *_received_and_updated(key, reference))
     record, *rest = await case_events(on, key)
     unreadable = broken(record, record.value.replace(b'"case_id"', b'"no_case_id"'))
     await on.receiver.receive([unreadable, *rest])
@@ -388,17 +411,20 @@ async def dead_letters_of_the_notifier(on: Services) -> None:
 
 
 class _Publishing(Relay):
-    """A relay whose Kafka acknowledges all."""
+    """A relay whose Kafka acknowledges all, or nothing."""
 
-    async def _publish(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
-        return list(rows)
+    acknowledges = True
+
+    async def _publish(self, messages: Sequence[Waiting]) -> set[Waiting]:
+        return set(messages) if self.acknowledges else set()
 
 
 async def rounds_of_the_relays(on: Services) -> None:
     for schema, engine in on.engines.items():
         relay = _Publishing(engine, schema, "127.0.0.1:1")
         relay._paused[REFUSING] = math.inf
-        await relay._round()
+        for relay.acknowledges in (False, True):
+            await relay._round()
 
 
 async def looks(on: Services) -> None:
@@ -422,7 +448,7 @@ async def comparisons(on: Services) -> None:
     for hop in not_applied.HOPS:
         found = await not_applied.oldest(on.commands, hop)
         assert found.subject, hop
-        await not_applied.note(on.commands, hop, 0)
+        await not_applied.note(on.commands, hop, {0: 0})
 
 
 async def _passes_over_records(engine: AsyncEngine, schema: str) -> None:
@@ -434,8 +460,9 @@ async def _passes_over_records(engine: AsyncEngine, schema: str) -> None:
 async def templates(on: Services) -> None:
     """Write the rows that are copied."""
     await a_councils_file(on)
-    for key in (HOT, FILLER, DEAD, PARKED, TEMPLATE):
+    for key in (HOT, FILLER, DEAD, TEMPLATE):
         await _decide(on, a_record(received(a_reference(), _stay() if key == DEAD else a_referral()), key=key))
+    await _decide(on, *_received_and_updated(PARKED, a_reference()))
     await a_death_of_many_stays(on)
     await OverdueDischarges(on.engines["router"], seconds=1, clock=lambda: NOW).publish_due()
     good = a_record(received(PARKED_REFERENCE, a_referral()), key=PARKED)
@@ -455,11 +482,31 @@ async def templates(on: Services) -> None:
         await tx.execute(
             text(f"update notifier.feedback set ordinal = 1000000 where recipient = '{LONG}' and state = 'waiting'")
         )
-        columns = "shard, person_key, target, headers, value"
-        await tx.execute(text(f"insert into notifier.outbox ({columns}) select {columns} from router.outbox limit 1"))
     await on.receiver.receive(await case_events(on, TEMPLATE))
     await messages_of_a_practice(on)
     await messages_of_a_hospital(on)
+    async with on.owner.begin() as tx:
+        # copies of the feedback have other keys, so that their packet is looked for in any shard
+        await tx.execute(text(_IN_EVERY_SHARD))
+        for schema in on.engines:
+            await tx.execute(text(_HELD.format(schema=schema)))
+
+
+_IN_EVERY_SHARD = f"""
+    insert into notifier.packet (shard, messages, id, targets, content, published_at) overriding system value
+    select other, messages, id, targets, content, now() from notifier.packet cross join generate_series(0, 7) as other
+    where id in (select packet from notifier.feedback where recipient = '{SLOW}')
+    on conflict do nothing"""
+
+_HELD = f"""
+    insert into {{schema}}.packet_held (shard, target, id, places)
+    select shard, '{REFUSING}', id, '{{{{0}}}}' from {{schema}}.packet order by id limit 1"""
+
+
+def _received_and_updated(key: str, reference: Reference) -> list[KafkaRecord]:
+    """Return the messages of a referral that has two events."""
+    changed = updated(reference, a_referral(priority="urgent"))
+    return [a_record(received(reference, a_referral()), key=key), a_record(changed, key=key)]
 
 
 def _stay() -> Referral:

@@ -44,21 +44,24 @@ def _constant(value: bytes | None) -> str:
 
 
 async def copy(tx: Connection, rows: Rows, first: int, last: int) -> None:
-    """Insert copies number `first` to `last` of each row."""
-    columns = [row["name"] for row in await tx.fetch(_COLUMNS, rows.table)]
+    """Insert copies number `first` to `last` of each row. A column that PostgreSQL numbers is copied only if `set` has it."""
+    columns = [
+        row["name"] for row in await tx.fetch(_COLUMNS, rows.table) if not row["numbered"] or row["name"] in rows.set
+    ]
     names = ", ".join(f'"{name}"' for name in columns)
     for line, constants in rows.lines:
         given = {**constants, **rows.set}
         values = ", ".join(given.get(name, f'one."{name}"') for name in columns)
         await tx.execute(
-            f"""insert into {rows.table} ({names}) select {values} from generate_series({first}, {last}) as i
+            f"""insert into {rows.table} ({names}) overriding system value
+                select {values} from generate_series({first}, {last}) as i
                 cross join lateral jsonb_populate_record(null::{rows.table}, {_replaced(line, rows.kept)}::jsonb) as one"""
         )
 
 
 _COLUMNS = """
-    select attname as name, atttypid::regtype::text as type from pg_attribute
-    where attrelid = $1::text::regclass and attnum > 0 and not attisdropped and attidentity = '' and attgenerated = ''"""
+    select attname as name, atttypid::regtype::text as type, attidentity <> '' as numbered from pg_attribute
+    where attrelid = $1::text::regclass and attnum > 0 and not attisdropped and attgenerated = ''"""
 
 
 def _replaced(line: str, kept: frozenset[str]) -> str:

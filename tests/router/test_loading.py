@@ -1,7 +1,7 @@
 """A decision on the part of a person key that is loaded gives what one on everything under the key gives, and reads as little."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -27,7 +27,7 @@ from schemas.events import (
     Transfer,
     WithdrawDeathReport,
 )
-from schemas.model import PersonKey, Reference
+from schemas.model import Immutable, PersonKey, Reference
 from schemas.nhs_number import VerificationStatus
 from schemas.referral import HospitalStay, Referral
 from schemas.topics import CASE_EVENT, REFERRAL_EVENT, hub_case, hub_command
@@ -37,6 +37,8 @@ from services.router.decide import aggregate, hub_events, lifecycle
 from services.router.decide.aggregate import PersonAggregate
 from services.router.decide.lifecycle import DecisionContext, EmittedEvent
 from services.router.decide.model import CaseRecord, CaseTally, PersonRecord, ReferralRecord
+from services.router.stored_state import decode, decode_category, encode
+from services.runtime.database import Transaction
 from tests.builders.events import NOW, a_record, an_event, broken, cancelled, in_record, received, updated
 from tests.builders.reference_data import AT_BLABY, AT_CHARNWOOD, CHARNWOOD, DIRECTORY, IN_THE_CITY, POSTCODES
 from tests.builders.referrals import (
@@ -52,7 +54,7 @@ from tests.builders.referrals import (
     an_address,
     keys,
 )
-from tests.router.stored import apply, rows
+from tests.router.stored import apply, rows, sent
 
 STORIES, STEPS = 20, 45
 COMMANDS = (
@@ -249,30 +251,32 @@ def batches(queues: Sequence[list[KafkaRecord]]) -> list[list[KafkaRecord]]:
 async def assert_stored(engine: AsyncEngine, story: Played) -> None:
     key, state = story.state.person_key, story.state
     letters = await rows(engine, "select reason from router.dead_letter where person_key = :key", key=key)
-    sent = await rows(engine, "select target, value from router.outbox where person_key = :key order by id", key=key)
+    published = [(message.target, message.value) for message in await sent(engine, key)]
     persons = await rows(
         engine,
-        "select state::text, referrals, verified from router.person where person_key = :key order by person_no",
+        "select state, referrals, verified from router.person where person_key = :key order by person_no",
         key=key,
     )
-    cases = await rows(engine, 'select state::text, tally::text from router."case" where person_key = :key', key=key)
-    referrals = await rows(engine, "select state::text from router.referral where person_key = :key", key=key)
+    cases = await rows(engine, 'select state, tally from router."case" where person_key = :key', key=key)
+    referrals = await rows(engine, "select state, category from router.referral where person_key = :key", key=key)
     tally = await rows(
         engine, "select persons, verified_persons from router.person_key where person_key = :key", key=key
     )
 
     assert letters == []
-    assert [(PersonRecord.model_validate_json(one), *counts) for one, *counts in persons] == [
+    assert [(decode(PersonRecord, one), *counts) for one, *counts in persons] == [
         (one, *state.person_tallies[number]) for number, one in sorted(state.persons.items())
     ]
-    stored = [(CaseRecord.model_validate_json(one), CaseTally.model_validate_json(counts)) for one, counts in cases]
+    stored = [(decode(CaseRecord, one), decode(CaseTally, counts)) for one, counts in cases]
     assert {one.case_id: (one, counts) for one, counts in stored} == {
         case_id: (one, state.case_tallies[case_id]) for case_id, one in state.cases.items()
     }
-    records = [ReferralRecord.model_validate_json(one) for (one,) in referrals]
-    assert {one.reference: one for one in records} == state.referrals
+    records = [(decode(ReferralRecord, one), category) for one, category in referrals]
+    assert {one.reference: one for one, _ in records} == state.referrals
+    categories = {one.reference: decode_category(category) for one, category in records if category}
+    assert categories == state.index.categories
     assert tally == [tuple(state.tally)]
-    assert sent == story.sent
+    assert published == story.sent
 
 
 async def test_a_batch_whose_decisions_take_long_is_applied_in_several_transactions(
@@ -295,49 +299,78 @@ async def test_a_batch_whose_decisions_take_long_is_applied_in_several_transacti
 
 FEW, MANY = 100, 2_000
 
-CLONES = """
-    with clones as (
-        select number + 1 as number, lpad(number::text, 6, '0') as name
-        from generate_series(1, cast(:count as integer)) as number
+
+async def of_one_case(tx: Transaction, key: str, count: int) -> None:
+    """Add `count` referrals to the only case of a key."""
+    await clone(tx, key, count, "referral", ReferralRecord, "'reference', name", lambda _, name: {"reference": name})
+    await tx.execute(
+        text("update router.person set referrals = :count + 1 where person_key = :key"), {"key": key, "count": count}
     )
-    insert into router.{table}
-    select made.* from router.{table} as known, clones, jsonb_populate_record(known, jsonb_build_object({columns}) ||
-        jsonb_build_object('state', known.state || jsonb_build_object({state}))) as made
-    where known.person_key = :key"""
-OF_ONE_CASE = (
-    CLONES.format(table="referral", columns="'reference', name", state="'reference', name"),
-    "update router.person set referrals = cast(:count as integer) + 1 where person_key = :key",
-    """update router."case" set tally = jsonb_set(tally, '{open,0,1}', to_jsonb(cast(:count as integer) + 1))
-       where person_key = :key""",
-)
-OF_OTHER_PERSONS = (
-    CLONES.format(
-        table="referral",
-        columns="'reference', name, 'case_id', name, 'person_no', number, 'by_name', name, 'by_verification', name",
-        state="'reference', name, 'case_id', name, 'person_no', number",
-    ),
-    CLONES.format(
-        table='"case"',
-        columns="'case_id', name, 'person_no', number",
-        state="'case_id', name, 'person_no', number",
-    ),
-    CLONES.format(
-        table="person",
-        columns="'person_no', number, 'tracing_reasons', array['does-not-match'], 'undoubted_key', null",
-        state="'person_no', number, 'tracing_reasons', array['does-not-match']",
-    ),
-    "update router.person_key set persons = cast(:count as integer) + 1 where person_key = :key",
-)
+    tally = decode(
+        CaseTally, await tx.scalar(text('select tally from router."case" where person_key = :key'), {"key": key})
+    )
+    more = encode(tally.with_open(*tally.categories, count))
+    await tx.execute(
+        text('update router."case" set tally = :tally where person_key = :key'), {"key": key, "tally": more}
+    )
 
 
-@pytest.mark.parametrize("clones", [OF_ONE_CASE, OF_OTHER_PERSONS], ids=["of one case", "of other persons"])
-async def test_a_decision_reads_no_more_rows_of_a_large_key(engine: AsyncEngine, clones: Sequence[str]) -> None:
+async def of_other_persons(tx: Transaction, key: str, count: int) -> None:
+    """Add `count` persons in doubt to a key, each with a case of one referral."""
+
+    def numbered(number: int, name: str) -> dict[str, Any]:
+        return {"case_id": name, "person_no": number}
+
+    def doubted(number: int, _: str) -> dict[str, Any]:
+        return {"person_no": number, "tracing_reasons": ("does-not-match",)}
+
+    def referring(number: int, name: str) -> dict[str, Any]:
+        return {"reference": name, **numbered(number, name)}
+
+    of_case = "'case_id', name, 'person_no', number"
+    described = "'reference', name, 'by_name', name, 'by_verification', name"
+    in_doubt = "'person_no', number, 'tracing_reasons', array['does-not-match'], 'undoubted_key', null"
+    await clone(tx, key, count, "referral", ReferralRecord, f"{described}, {of_case}", referring)
+    await clone(tx, key, count, '"case"', CaseRecord, of_case, numbered)
+    await clone(tx, key, count, "person", PersonRecord, in_doubt, doubted)
+    await tx.execute(
+        text("update router.person_key set persons = :count + 1 where person_key = :key"), {"key": key, "count": count}
+    )
+
+
+async def clone(
+    tx: Transaction,
+    key: str,
+    count: int,
+    table: str,
+    kind: type[Immutable],
+    columns: str,
+    changes: Callable[[int, str], dict[str, Any]],
+) -> None:
+    """Copy the only row of a key, each copy with another number and name: in `columns`, and by `changes` in its record."""
+    known = decode(
+        kind, await tx.scalar(text(f"select state from router.{table} where person_key = :key"), {"key": key})
+    )
+    numbers = range(2, count + 2)
+    names = [f"{number:06}" for number in numbers]
+    states = [encode(known.model_copy(update=changes(*one))) for one in zip(numbers, names, strict=True)]
+    await tx.execute(
+        text(f"""
+            insert into router.{table} select made.* from router.{table} as known,
+                unnest(cast(:numbers as integer[]), cast(:names as text[]), cast(:states as bytea[])) as clone (number, name, state),
+                jsonb_populate_record(known, jsonb_build_object({columns}, 'state', clone.state)) as made
+            where known.person_key = :key"""),
+        {"key": key, "numbers": list(numbers), "names": names, "states": states},
+    )
+
+
+@pytest.mark.parametrize("grow", [of_one_case, of_other_persons], ids=["of one case", "of other persons"])
+async def test_a_decision_reads_no_more_rows_of_a_large_key(engine: AsyncEngine, grow: Any) -> None:
     reads = []
     for key, count in zip(keys(2), (FEW, MANY), strict=True):
         await apply(engine, a_record(received(GP, a_referral()), key=key))
         async with engine.begin() as tx:
-            for statement in clones:
-                await tx.execute(text(statement), {"key": key, "count": count})
+            await grow(tx, key, count)
         another = a_referral(person=a_person(birth_date=date(1950, 1, 1)))
         inputs = (
             received(FORM, a_form()),

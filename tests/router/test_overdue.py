@@ -1,8 +1,6 @@
 """The schedule on real PostgreSQL: each overdue discharge is published once, by one of any number of processes."""
 
 import asyncio
-import json
-from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -12,17 +10,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.events import ReportDeath, Transfer, WithdrawDeathReport
 from schemas.referral import HospitalStay, Referral
+from schemas.topics import REFERRAL_EVENT
 from services.messaging.cloudevents import KafkaRecord
 from services.router import overdue, store
 from services.router.overdue import OverdueDischarges
-from tests.builders.events import KEY, NOW, TODAY, a_command, a_record, cancelled, received, updated
+from tests.builders.events import NOW, TODAY, a_command, a_record, cancelled, received, updated
 from tests.builders.referrals import WARD, a_ward_referral, keys, reference
-from tests.router.stored import apply, case_id, events, rows
+from tests.router.stored import apply, case_id, events, rows, sent
 
 HOSPITAL = "hospital-housing"
 LAST_WEEK, TOMORROW = TODAY - timedelta(days=5), TODAY + timedelta(days=1)
 DUE = "select reference, overdue_on from router.referral where overdue_on is not null order by reference"
-PUBLISHED = "select headers, value, target from router.outbox where target = 'referral.event' order by id"
 
 
 def a_schedule(engine: AsyncEngine, now: datetime = NOW) -> OverdueDischarges:
@@ -36,14 +34,9 @@ def expected(on: date, **given: Any) -> Referral:
 async def published(engine: AsyncEngine) -> list[KafkaRecord]:
     """Return the records that a relay publishes for the schedule."""
     return [
-        KafkaRecord(target, 0, number, KEY.encode(), value, _headers(headers))
-        for number, (headers, value, target) in enumerate(await rows(engine, PUBLISHED))
+        KafkaRecord(one.target, 0, number, one.person_key.encode(), one.value, one.headers)
+        for number, one in enumerate(await sent(engine, target=REFERRAL_EVENT))
     ]
-
-
-def _headers(headers: Any) -> tuple[tuple[str, bytes], ...]:
-    found: Mapping[str, str] = json.loads(headers) if isinstance(headers, str) else headers
-    return tuple((name, value.encode()) for name, value in found.items())
 
 
 @pytest.mark.parametrize(("days", "count"), [(0, 0), (1, 0), (2, 1), (3, 1)])
@@ -69,8 +62,8 @@ async def test_the_hospital_team_gets_one_task_for_each_expected_date(engine: As
     assert await a_schedule(engine).publish_due() == 1
     await apply(engine, (await published(engine))[-1])
     assert (await events(engine)).count("task-raised") == 2
-    tasks = "select target from router.outbox where headers::jsonb ->> 'ce_type' like '%task-raised%' order by id"
-    assert await rows(engine, tasks) == [("case.event",), (f"hub.{HOSPITAL}.case",)] * 2
+    tasks = [message.target for message in await sent(engine, kind="task-raised")]
+    assert tasks == ["case.event", f"hub.{HOSPITAL}.case"] * 2
 
 
 async def test_an_event_that_is_published_again_has_the_same_id(engine: AsyncEngine) -> None:

@@ -20,7 +20,7 @@ from tests.builders.events import KEY, TODAY, a_command, a_record, received
 from tests.builders.reference_data import DIRECTORY
 from tests.builders.referrals import GP, a_referral
 from tests.notifier.builders import the_recipients, the_words
-from tests.router.stored import case_id, rows
+from tests.router.stored import case_id, header, rows, sent
 from tests.router.story import Story, everything, given
 
 WORDS, RECIPIENTS = the_words(), the_recipients()
@@ -220,8 +220,6 @@ async def test_today_is_the_day_in_england(engine: AsyncEngine) -> None:
     await router.receive([a_record(received(GP, a_referral()))])
     for day in (date(2026, 7, 2), date(2026, 7, 1)):
         await router.receive([a_command("blaby", Record, await case_id(engine), no_contact_on=day)])
-    types = await rows(
-        engine, "select headers::jsonb ->> 'ce_type' from router.outbox where target = 'hub.blaby.case' order by id"
-    )
-    assert [kind.split(".")[3] for (kind,) in types] == ["opened", "command-refused", "recorded"]
+    types = [header(message, "ce_type") for message in await sent(engine, target="hub.blaby.case")]
+    assert [kind.split(".")[3] for kind in types] == ["opened", "command-refused", "recorded"]
     assert await rows(engine, 'select business_status from router."case"') == [(BusinessStatus.NO_CONTACT.value,)]

@@ -60,9 +60,9 @@ NOT_COUNTED = ("infra/", "services/runtime/watchdog.py", "services/runtime/backl
 """Callers that are not counted: the simulated partners, which read partners.yaml with our code, and the watchdog."""
 
 UNFINISHED = """
-    select (select count(*) from intake.outbox where published_at is null)
-         + (select count(*) from router.outbox where published_at is null)
-         + (select count(*) from notifier.outbox where published_at is null)
+    select (select count(*) from intake.packet where published_at is null) + (select count(*) from intake.packet_held)
+         + (select count(*) from router.packet where published_at is null) + (select count(*) from router.packet_held)
+         + (select count(*) from notifier.packet where published_at is null) + (select count(*) from notifier.packet_held)
          + (select count(*) from notifier.feedback where state = 'waiting')
          + (select count(*) from router.case_event where id not in (select event_id from notifier.input))"""
 

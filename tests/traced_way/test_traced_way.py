@@ -16,7 +16,7 @@ from infra.local.embedded.providers import Provided
 from schemas import nhs_number, topics
 from services.intake.http import messages
 from services.intake.mllp.server import Connection
-from services.messaging import outbox, resubmit
+from services.messaging import relay, resubmit
 from services.notifier.channels.fhir_endpoint import FhirEndpoint
 from services.reference import directory
 from services.router.decide import assignment, disclosure, progress
@@ -83,7 +83,7 @@ def test_the_notifier_is_not_on_the_way_to_a_hub(entered: Entered) -> None:
     assert not [function for function in entered[journeys.FRAME] if function.file.startswith("services/notifier/")]
 
 
-@pytest.mark.parametrize("function", [outbox.lock_shards, resubmit.ready, Watchdog.check, BacklogMonitor.poll])
+@pytest.mark.parametrize("function", [relay.lock_shards, resubmit.ready, Watchdog.check, BacklogMonitor.poll])
 def test_what_runs_without_a_message_is_not_recorded(entered: Entered, function: Callable[..., Any]) -> None:
     assert all(entered.values())
     assert _named(function) not in set().union(*entered.values())

@@ -38,12 +38,12 @@ def outbox(schema: str) -> tuple[str, ...]:
 def outbox_applied(schema: str) -> tuple[str, ...]:
     """Return the statements for finding the oldest event that its consumer lacks (infra/operations/not_applied.py).
 
-    `outbox_applied.id`: every event in packets up to this id has been found applied, or among the consumer's dead letters.
+    `outbox_applied.id`: every event in the shard's packets up to this id has been found applied, or among the consumer's dead letters.
     """
     return (
         f"""
         create table {schema}.outbox_applied (
-            only_one boolean primary key default true check (only_one),
+            shard smallint primary key,
             id bigint not null
         )""",
     )

@@ -3,9 +3,7 @@
 What events do not have is not rebuilt: the bytes of messages and answers, refused messages, files of councils, and documents.
 """
 
-import json
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,8 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operations.reconcile.kafka import KeptRecord
 from schemas.events import REFERRAL_EVENTS, AcceptedReferral, Event, IntakeState, ReferralReceived, ReferralUpdated
-from services.messaging import outbox
+from services.intake import batch, store
+from services.intake.deduplication import AcceptedMessage
+from services.intake.store import SCHEMA
+from services.intake.translators.translator import ReferralName
+from services.messaging import packets
 from services.messaging.cloudevents import Undecodable, decode
+from services.messaging.packets import Message
 from services.runtime.database import Transaction
 
 SOURCE = b"/lightbulb/intake"
@@ -27,31 +30,25 @@ def of_intake(records: Iterable[KeptRecord]) -> list[KeptRecord]:
 
 
 async def missing(engine: AsyncEngine, records: Sequence[KeptRecord]) -> list[KeptRecord]:
-    """Return the events that intake's outbox lacks."""
+    """Return the events after the last one that intake holds of their referrals: each message of a referral makes the next version."""
+    events = [(one, event) for one in records if (event := _event(one)) is not None]
     async with engine.connect() as tx:
-        places = await tx.scalars(text(_MISSING), _keys_and_ids(records))
-        return [records[place - 1] for place in places]
+        rows = await tx.execute(text(_VERSIONS), {"named": list({_data(event).reference for _, event in events})})
+        known = {row.reference: row.version for row in rows}
+    return [one for one, event in events if _data(event).version > known.get(_data(event).reference, 0)]
 
 
-_MISSING = """
-    select place from unnest(cast(:keys as text[]), cast(:ids as text[])) with ordinality as given (key, id, place)
-    where not exists (
-        select from intake.outbox where person_key = given.key and target = 'referral.event' and headers::jsonb ->> 'ce_id' = given.id)
-    order by place"""
-
-
-def _keys_and_ids(records: Sequence[KeptRecord]) -> dict[str, list[str]]:
-    return {"keys": [one.key for one in records], "ids": [one.header("ce_id") for one in records]}
+_VERSIONS = "select reference, version from intake.referral where reference = any(cast(:named as text[]))"
 
 
 async def rebuild(engine: AsyncEngine, records: Sequence[KeptRecord]) -> list[str]:
     """Store these events as published, and what intake held after them. Return the references whose documents are missing."""
     events = [event for one in records if (event := _event(one)) is not None]
     async with engine.begin() as tx:
-        await tx.execute(text(_OUTBOX), _outbox_columns(records))
+        await _add_published(tx, records)
         incomplete = await _without_documents(tx, events)
         for event in events:
-            await _store(tx, event, is_complete=_data(event).reference not in incomplete)  # type: ignore[attr-defined]  # of every event of intake
+            await _store(tx, event, is_complete=_data(event).reference not in incomplete)
     return sorted(incomplete)
 
 
@@ -63,22 +60,15 @@ def _event(one: KeptRecord) -> Event | None:
     return event if isinstance(event.data, AcceptedReferral) and event.data.intake is not None else None
 
 
-_OUTBOX = """
-    insert into intake.outbox (shard, person_key, target, headers, value, created_at, published_at)
-    select shard, person_key, 'referral.event', headers, value, at, at
-    from unnest(cast(:shards as smallint[]), cast(:keys as text[]), cast(:headers as text[]), cast(:values as bytea[]),
-                cast(:times as timestamptz[])) with ordinality as kept (shard, person_key, headers, value, at, place)
-    order by place"""
+async def _add_published(tx: Transaction, records: Sequence[KeptRecord]) -> None:
+    messages = [Message(one.record.topic, one.key, one.record.headers, one.record.value) for one in records]
+    added = await packets.write(tx, SCHEMA, messages)
+    await tx.execute(text(_PUBLISHED), {"ids": sorted({place.packet for place in added.messages})})
 
 
-def _outbox_columns(records: Sequence[KeptRecord]) -> dict[str, list[Any]]:
-    return {
-        "shards": [outbox.shard_of(one.key) for one in records],
-        "keys": [one.key for one in records],
-        "headers": [json.dumps({name: value.decode() for name, value in one.record.headers}) for one in records],
-        "values": [one.record.value for one in records],
-        "times": [datetime.fromtimestamp(one.at, UTC) for one in records],
-    }
+_PUBLISHED = """
+    update intake.packet set published_at = clock_timestamp()
+    where published_at is null and id = any(cast(:ids as bigint[]))"""
 
 
 async def _without_documents(tx: Transaction, events: Sequence[Event]) -> set[str]:
@@ -104,30 +94,35 @@ async def _store(tx: Transaction, event: Event, *, is_complete: bool) -> None:
     if not is_complete and state.first_intent != "new":
         values["content_hash"] = ""
     await tx.execute(text(_REFERRAL), values)
-    await tx.execute(text(_NAMES), values)
-    if is_complete:
-        await tx.execute(text(_MESSAGE_KEYS), values)
+    await _store_keys(tx, event, state, with_ids=is_complete)
     if state.visit_keys is not None:
         await tx.execute(text(_FORGET_VISIT_KEYS), values)
         await tx.execute(text(_VISIT_KEYS), values)
 
 
-def _data(event: Event) -> AcceptedReferral:
-    assert isinstance(event.data, AcceptedReferral)
+async def _store_keys(tx: Transaction, event: Event, state: IntakeState, *, with_ids: bool) -> None:
+    """Store the ids of the message, and the names that it gave its referral, as intake did."""
+    accepted = AcceptedMessage(state.message_hash, UUID(event.causation_id), _data(event).reference)
+    ids, names = state.message_ids if with_ids else (), [ReferralName.of_key(one) for one in state.names]
+    book = batch.Batch((), {}, {}, *await store.read_keys(tx, list(store.keys_of(state.partner, ids, names))))
+    batch.register(book, state.partner, accepted, ids, names)
+    await store.insert_keys(tx, book)
+
+
+def _data(event: Event) -> Any:
+    """Return the data of an event of intake. Each type of them has a reference and a version."""
     return event.data
 
 
 def _values(event: Event, state: IntakeState) -> dict[str, Any]:
-    data: Any = event.data
+    data = _data(event)
     return {
-        **state.model_dump(exclude={"names", "message_ids", "visit_keys"}),
+        **state.model_dump(exclude={"names", "message_ids", "visit_keys", "message_hash"}),
         "reference": data.reference,
         "version": data.version,
         "person_key": event.person_key,
         "at": event.time,
         "message_id": UUID(event.causation_id) if event.causation_id else None,
-        "names": list(state.names),
-        "message_ids": list(state.message_ids),
         "visit_keys": list(state.visit_keys or ()),
     }
 
@@ -137,24 +132,12 @@ _REFERRAL = """
         cancelled, first_sent_at, sent_at, first_at, last_at, fields, sender_reference)
     values (:partner, :referral_id, :reference, :person_key, :version, :first_intent, :content_hash, :subject, :cancelled,
         :first_sent_at, :sent_at, :at, :at, decode(:fields, 'base64'), :sender_reference)
-    on conflict (partner, referral_id) do update set person_key = excluded.person_key, version = excluded.version,
+    on conflict (reference, partner) do update set person_key = excluded.person_key, version = excluded.version,
         first_intent = excluded.first_intent, content_hash = excluded.content_hash, subject = excluded.subject,
         cancelled = excluded.cancelled, first_sent_at = excluded.first_sent_at, sent_at = excluded.sent_at, message_id = null,
         last_at = excluded.last_at, fields = excluded.fields,
         sender_reference = coalesce(excluded.sender_reference, known.sender_reference)
     where known.version < excluded.version"""
-
-# A transient name of two referrals finds neither.
-_NAMES = """
-    insert into intake.referral_name as known (partner, name, reference)
-    select :partner, name, :reference from unnest(cast(:names as text[])) as given (name)
-    on conflict (partner, name) do update set reference = null
-    where known.reference <> excluded.reference and known.name ~ '^[^:]*/(location|entry):'"""
-
-_MESSAGE_KEYS = """
-    insert into intake.message_key (partner, key, content_hash, reference, message_id)
-    select :partner, key, :message_hash, :reference, :message_id from unnest(cast(:message_ids as text[])) as given (key)
-    on conflict do nothing"""
 
 _FORGET_VISIT_KEYS = "delete from intake.visit_key where partner = :partner and reference = :reference"
 

@@ -74,7 +74,7 @@ _KNOWN = """
         with ordinality as given (person_key, feedback_id, at, place)
     where exists (
             select from notifier.feedback where person_key = given.person_key and feedback_id = given.feedback_id
-            and (state <> 'waiting' or cast(steps ->> 'resent' as timestamptz) >= given.at))
+            and (state <> 'waiting' or resent_at >= given.at))
        or (exists (select from notifier.known_outcome where person_key = given.person_key and feedback_id = given.feedback_id)
            and not exists (
             select from notifier.feedback where person_key = given.person_key and feedback_id = given.feedback_id))"""

@@ -17,7 +17,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operations.reconcile.kafka import BATCH, KeptRecord, Report
-from services.messaging import dead_letters
+from services.messaging import dead_letters, relay
+from services.messaging.packets import SHARDS, Message
 from services.reference.directory import Directory
 from services.router import store
 from services.router.consumer import Batches, read_record
@@ -158,23 +159,17 @@ async def apply(
 
 
 async def _mark_published(engine: AsyncEngine, values: Mapping[tuple[str, str], int]) -> int:
-    """Mark the rows of the outbox that Kafka has as published. Return how many differ from what Kafka has."""
-    async with engine.begin() as tx:
-        rows = await tx.execute(text(_UNPUBLISHED))
-        found = [(row, values.get((row.target, row.event_id))) for row in rows]
-        known = [(row, crc) for row, crc in found if crc is not None]
-        differing = sum(zlib.crc32(row.value) != crc for row, crc in known)
-        await tx.execute(
-            text(_MARK), {"keys": [row.person_key for row, _ in known], "ids": [row.id for row, _ in known]}
-        )
+    """Mark what Kafka has of the outbox as published, as a relay does with what it has sent. Return how many events differ from Kafka's."""
+    differing, more = 0, True
+    while more:
+        async with engine.begin() as tx:
+            found = await relay.read(tx, SCHEMA, range(SHARDS), ())
+            known = [(one, crc) for one in found.messages() if (crc := values.get(_event_of(one.message))) is not None]
+            differing += sum(zlib.crc32(one.message.value) != crc for one, crc in known)
+            await relay.mark(tx, SCHEMA, found, {one for one, _ in known})
+        more = found.more and bool(found.packets or known)
     return differing
 
 
-_UNPUBLISHED = """
-    select person_key, id, target, headers::jsonb ->> 'ce_id' as event_id, value from router.outbox
-    where published_at is null and republished_from is null"""
-
-_MARK = """
-    update router.outbox as outbox set published_at = clock_timestamp()
-    from unnest(cast(:keys as text[]), cast(:ids as bigint[])) as sent (person_key, id)
-    where outbox.person_key = sent.person_key and outbox.id = sent.id"""
+def _event_of(message: Message) -> tuple[str, str]:
+    return message.target, dict(message.headers)["ce_id"].decode()

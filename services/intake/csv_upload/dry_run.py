@@ -40,6 +40,8 @@ class DryRun:
     async def _judged(self, messages: Sequence[PendingMessage]) -> Sequence[ProtocolResponse]:
         async with asyncio.timeout(limits.COMMIT_SECONDS):
             judged = await store.judge(self._engine, self._intake.secret, messages, self._changed, self._accepted)
-        self._changed = {key: one for key, one in self._changed.items() if reference_hash(key[1]) in self._repeated}
+        self._changed = {
+            key: one for key, one in self._changed.items() if reference_hash(one.referral_id) in self._repeated
+        }
         self._accepted = {key: one for key, one in self._accepted.items() if reference_hash(key[1]) in self._repeated}
         return judged

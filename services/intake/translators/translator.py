@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from pydantic import ValidationError
 
@@ -79,9 +79,21 @@ class ReferralName(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The name as one text, for a key that is unique for each partner; a long one is hashed."""
+        """The name as one text, for a key that is unique for each partner; of a long one, all but its kind is hashed."""
         text = f"{self.authority}/{self.kind}:{self.value}"
-        return text if len(text) <= 200 else hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        if len(text) <= 200:
+            return text
+        return f"/{self.kind}:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+    @classmethod
+    def of_key(cls, key: str) -> "ReferralName":
+        """Return a name that has this key."""
+        parts = _NAME_KEY.fullmatch(key)
+        assert parts is not None
+        return cls(cast(NameKind, parts[2]), parts[3], parts[1])
+
+
+_NAME_KEY = re.compile(f"(.*?)/({'|'.join(get_args(NameKind))}):(.*)", re.DOTALL)
 
 
 class Subject(NamedTuple):

@@ -260,7 +260,7 @@ def events_are_in_order(e: Evidence) -> Iterator[str]:
 def outbox_is_published(e: Evidence) -> Iterator[str]:
     yield from (note.removeprefix("I4 ") for note in e.history.notes if note.startswith("I4 "))
     if e.unpublished:
-        yield f"{e.unpublished} rows of an outbox are unpublished after the run"
+        yield f"{e.unpublished} packets of an outbox are not published after the run"
     published = {(entry.key, entry.headers.get("ce_id")) for entry in of(e, CASE_EVENT)}
     for row in e.case_events:
         if (row["person_key"], row["id"]) not in published:

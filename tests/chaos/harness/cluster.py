@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,11 @@ class Cluster:
     process_events: list[ProcessEvent] = field(default_factory=list)
     slots: int = 0
     probe: Probe = field(init=False)
+    endpoint_probe: Probe = field(init=False)
 
     def __post_init__(self) -> None:
         self.probe = Probe(self.connection)
+        self.endpoint_probe = Probe(self.connection)
 
     @property
     def background_tasks(self) -> list[asyncio.Task[None]]:
@@ -210,12 +213,14 @@ async def _connect(running: Installation, proxies: Mapping[str, Proxy], ports: P
     session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=12))
     cluster = Cluster(running, proxies, endpoint, hubs, log, session, ports.feedback, on_tmpfs)
     await db_probe.create_indexes(cluster.probe)
+    endpoint.is_stored = partial(db_probe.has_feedback, cluster.endpoint_probe)
     return cluster
 
 
 async def stop(cluster: Cluster) -> None:
     await cluster.session.close()
     cluster.probe.end()
+    cluster.endpoint_probe.end()
     await cluster.hubs.stop()
     await cluster.log.stop()
     await cluster.restore()

@@ -4,18 +4,24 @@ Queries go to PostgreSQL directly, not through a proxy. They are repeated while 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import contextlib
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
+
+from tests.chaos.harness.packet_decoder import DecodedPacket, PacketMessage, decode, decompress
 
 PATIENCE_SECONDS = 60.0
 OURS = (asyncpg.SyntaxOrAccessError, asyncpg.DataError, asyncpg.exceptions.DataError)
 """Errors of the query itself, which a repetition cannot solve. All others pass when the server is back, or the table."""
 
 SCHEMAS = ("intake", "router", "notifier")
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 Row = Mapping[str, Any]
 
 
@@ -28,6 +34,10 @@ class Probe:
     """
 
     connect: Callable[[], Awaitable[Any]]
+    since: datetime = EARLIEST
+    """The server's time when the run began: older packets are other runs'."""
+    decoded: dict[tuple[Any, ...], DecodedPacket] = field(default_factory=dict)
+    """Packets of this run by schema, id and time: after a restore an id is used again."""
     _connection: Any = None
     _busy: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -64,7 +74,75 @@ async def create_indexes(probe: Probe) -> None:
     """Create the indexes that the queries below need, in addition to the services' own."""
     await probe.fetch("create index if not exists chaos_input on router.input (correlation_id)")
     await probe.fetch("create index if not exists chaos_input_id on router.input (id)")
-    await probe.fetch("create index if not exists chaos_message on intake.message (correlation_id)")
+    await probe.fetch("create index if not exists chaos_feedback on notifier.feedback (feedback_id)")
+    await probe.fetch("create index if not exists chaos_referral on router.referral (reference)")
+
+
+# ---- packets ----------------------------------------------------------------------------------------------------------
+
+PART = 200
+"""Packets that one query reads."""
+
+
+async def begin(probe: Probe) -> None:
+    """Read only packets of the run that begins now."""
+    probe.decoded.clear()
+    probe.since = await now(probe)
+
+
+@dataclass(frozen=True)
+class StoredPacket:
+    """A packet of this run. `waiting`: its messages that are not published, by place."""
+
+    id: int
+    created_at: datetime
+    packet: DecodedPacket
+    waiting: frozenset[int]
+
+
+async def packets(probe: Probe, schema: str) -> dict[int, StoredPacket]:
+    """Return the packets of this run by id."""
+    rows = await probe.fetch(
+        f"""
+        select id, created_at, published_at is null as waits,
+               array(select unnest(places) from {schema}.packet_held as part
+                     where part.shard = packet.shard and part.id = packet.id) as held
+        from {schema}.packet where created_at >= $1 order by id""",
+        probe.since,
+    )
+    names = {row["id"]: (schema, row["id"], row["created_at"]) for row in rows}
+    await _decode(probe, schema, [one for one, name in names.items() if name not in probe.decoded])
+    return {
+        row["id"]: _stored(row, probe.decoded[names[row["id"]]]) for row in rows if names[row["id"]] in probe.decoded
+    }
+
+
+def _stored(row: Row, packet: DecodedPacket) -> StoredPacket:
+    waiting = range(len(packet.messages)) if row["waits"] else row["held"]
+    return StoredPacket(row["id"], row["created_at"], packet, frozenset(waiting))
+
+
+async def _decode(probe: Probe, schema: str, ids: Sequence[int]) -> None:
+    for at in range(0, len(ids), PART):
+        query = f"select id, created_at, content from {schema}.packet where id = any($1::bigint[])"
+        for row in await probe.fetch(query, ids[at : at + PART]):
+            probe.decoded[schema, row["id"], row["created_at"]] = decode(row["content"])
+
+
+async def _with_parts(probe: Probe, schema: str, rows: Iterable[Row], *names: str) -> list[dict[str, Any]]:
+    """Return rows of this run with the parts of the content that each points at, by these names."""
+    found = await packets(probe, schema)
+    return [
+        dict(row) | dict(zip(names, found[row["packet"]].packet.contents[row["place"]], strict=True))
+        for row in rows
+        if row["packet"] in found
+    ]
+
+
+async def _waiting(probe: Probe, schema: str) -> list[PacketMessage]:
+    """Return the messages of this run that are not published."""
+    found = await packets(probe, schema)
+    return [one.packet.messages[place] for one in found.values() for place in sorted(one.waiting)]
 
 
 # ---- intake -----------------------------------------------------------------------------------------------------------
@@ -72,39 +150,45 @@ async def create_indexes(probe: Probe) -> None:
 
 async def accepted(probe: Probe, partner: str, mark: bytes) -> list[Row]:
     """Return the accepted messages of a partner whose body holds `mark`: correlation id, id, person key."""
-    return await probe.fetch(
+    rows = await probe.fetch(
         """
-        select message.correlation_id, message.id::text as id, referral.person_key
+        select message.correlation_id, message.id::text as id, referral.person_key, packet, place
         from intake.message join intake.referral using (partner, reference)
-        where partner = $1 and position($2::bytea in body) > 0 and verdict in ('received', 'updated', 'cancelled')""",
+        where partner = $1 and verdict in ('received', 'updated', 'cancelled')""",
         partner,
-        mark,
     )
+    return [row for row in await _with_parts(probe, "intake", rows, *BODY) if mark in row["body"]]
+
+
+BODY = ("body", "answer")
+"""The parts of a message's content."""
 
 
 async def applied(probe: Probe, correlation_id: str, mark: bytes) -> str | None:
     """Return the correlation id of an HL7 v2 message that made an event; None if it was superseded, repeated or not stored."""
-    rows = await probe.fetch(
-        """
-        select coalesce(correlation_id, id::text) as correlation_id from intake.message
-        where format = 'hl7v2' and (correlation_id = $1 or position($2::bytea in body) > 0)
-              and verdict in ('received', 'updated', 'contradicted')""",
-        correlation_id,
-        mark,
-    )
-    return rows[0]["correlation_id"] if rows else None
+    rows = await probe.fetch("""
+        select coalesce(correlation_id, id::text) as correlation_id, packet, place from intake.message
+        where format = 'hl7v2' and verdict in ('received', 'updated', 'contradicted')""")
+    for row in await _with_parts(probe, "intake", rows, *BODY):
+        if row["correlation_id"] == correlation_id or mark in row["body"]:
+            return str(row["correlation_id"])
+    return None
 
 
 async def messages(probe: Probe, correlation_ids: Sequence[str], marks: Sequence[bytes]) -> list[Row]:
     """Return the messages with these correlation ids, and those in HL7 v2 whose body holds one of `marks`."""
-    return await probe.fetch(
+    rows = await probe.fetch(
         """
-        select coalesce(correlation_id, id::text) as correlation_id, verdict, reference, version, format, body
-        from intake.message where correlation_id = any($1::text[]) or exists (select from unnest($2::bytea[]) as mark
-        where format = 'hl7v2' and position(mark in body) > 0)""",
+        select coalesce(correlation_id, id::text) as correlation_id, verdict, reference, version, format, packet, place
+        from intake.message where correlation_id = any($1::text[]) or format = 'hl7v2'""",
         correlation_ids,
-        marks,
     )
+    return [
+        row
+        for row in await _with_parts(probe, "intake", rows, *BODY)
+        if row["correlation_id"] in correlation_ids
+        or (row["format"] == "hl7v2" and any(mark in row["body"] for mark in marks))
+    ]
 
 
 async def referrals_at_intake(probe: Probe, references: Sequence[str]) -> list[Row]:
@@ -117,12 +201,19 @@ async def referrals_at_intake(probe: Probe, references: Sequence[str]) -> list[R
 
 async def referrals(probe: Probe, person_keys: Sequence[str]) -> list[Row]:
     """Return the router's referrals of these persons."""
-    return await probe.fetch("select * from router.referral where person_key = any($1::text[])", person_keys)
+    rows = await probe.fetch("select * from router.referral where person_key = any($1::text[])", person_keys)
+    return [_with_state(row) for row in rows]
 
 
 async def cases(probe: Probe, person_keys: Sequence[str]) -> list[Row]:
     """Return the cases of these persons."""
-    return await probe.fetch('select * from router."case" where person_key = any($1::text[])', person_keys)
+    rows = await probe.fetch('select * from router."case" where person_key = any($1::text[])', person_keys)
+    return [_with_state(row) for row in rows]
+
+
+def _with_state(row: Row) -> dict[str, Any]:
+    """Return a row with its state as JSON."""
+    return dict(row) | {"state": decompress(row["state"]).decode()}
 
 
 async def inputs(probe: Probe, person_keys: Sequence[str]) -> list[Row]:
@@ -148,13 +239,14 @@ async def last_sequences(probe: Probe, person_keys: Sequence[str]) -> dict[str, 
     return {row["person_key"]: row["last_sequence"] for row in rows}
 
 
-async def events_for_hubs(probe: Probe, person_keys: Sequence[str]) -> list[Row]:
+async def events_for_hubs(probe: Probe, person_keys: Collection[str]) -> list[Row]:
     """Return what the router's outbox holds for hubs about these persons: person key, topic and event id."""
-    return await probe.fetch(
-        "select person_key, target, headers::jsonb ->> 'ce_id' as id from router.outbox"
-        " where person_key = any($1::text[]) and target like 'hub.%'",
-        person_keys,
-    )
+    return [
+        {"person_key": one.person_key, "target": one.target, "id": one.event_id}
+        for stored in (await packets(probe, "router")).values()
+        for one in stored.packet.messages
+        if one.target.startswith("hub.") and one.person_key in person_keys
+    ]
 
 
 async def persons_of(probe: Probe, correlation_id: str) -> list[str]:
@@ -190,19 +282,13 @@ async def decided(probe: Probe, references: Sequence[str]) -> int:
 
 
 async def unpublished_to(probe: Probe, topic: str) -> int:
-    """Count the router's outbox rows for a topic that are not published."""
-    [row] = await probe.fetch(
-        "select count(*) as rows from router.outbox where published_at is null and target = $1", topic
-    )
-    return int(row["rows"])
+    """Count the router's messages for a topic that are not published."""
+    return sum(one.target == topic for one in await _waiting(probe, "router"))
 
 
 async def unpublished_of(probe: Probe, person_key: str) -> int:
-    """Count the router's outbox rows about a person that are not published."""
-    [row] = await probe.fetch(
-        "select count(*) as rows from router.outbox where published_at is null and person_key = $1", person_key
-    )
-    return int(row["rows"])
+    """Count the router's messages about a person that are not published."""
+    return sum(one.person_key == person_key for one in await _waiting(probe, "router"))
 
 
 async def referral_count(probe: Probe) -> int:
@@ -216,14 +302,22 @@ async def referral_count(probe: Probe) -> int:
 
 async def feedback(probe: Probe, person_keys: Sequence[str]) -> list[Row]:
     """Return the feedback about these persons, in order for each referral, recipient and channel."""
-    return await probe.fetch(
+    rows = await probe.fetch(
         """
-        select person_key, feedback_id::text as id, reference, recipient, channel, feedback_type, status, ordinal, state, caused_by,
-               composed_at, cast(coalesce(steps ->> 'accepted', steps ->> 'kept') as timestamptz) as accepted_at,
-               convert_from(body, 'UTF8') as body
+        select person_key, feedback_id::text as id, reference, recipient, channel, feedback_type, ordinal, state, caused_by, composed_at,
+               coalesce(accepted_at, case when channel = 'mailbox' then composed_at end) as accepted_at, packet, place
         from notifier.feedback where person_key = any($1::text[]) order by reference, recipient, channel, ordinal""",
         person_keys,
     )
+    found = await _with_parts(probe, "notifier", rows, "content", "body", "envelope")
+    return [row | {"body": row["body"].decode(), "status": json.loads(row["content"])["status"]} for row in found]
+
+
+async def has_feedback(probe: Probe, feedback_id: str) -> bool:
+    """Return whether a feedback is stored."""
+    with contextlib.suppress(ValueError):
+        return bool(await probe.fetch("select from notifier.feedback where feedback_id = $1", uuid.UUID(feedback_id)))
+    return False
 
 
 @dataclass(frozen=True)
@@ -291,27 +385,24 @@ async def dead_letters(probe: Probe, schema: str) -> list[Row]:
 
 
 async def unpublished(probe: Probe, schema: str) -> int:
-    """Count the outbox rows of a service that are not published."""
-    [row] = await probe.fetch(f"select count(*) as rows from {schema}.outbox where published_at is null")
+    """Count the packets of a service that are not published, and the parts of others that are held."""
+    [row] = await probe.fetch(f"""
+        select (select count(*) from {schema}.packet where published_at is null) + (select count(*) from {schema}.packet_held) as rows""")
     return int(row["rows"])
 
 
 async def unpublished_since(probe: Probe, schema: str, time: datetime) -> int:
-    """Count the outbox rows of a service that were written by this time and are not published."""
-    [row] = await probe.fetch(
-        f"select count(*) as rows from {schema}.outbox where published_at is null and created_at <= $1", time
-    )
-    return int(row["rows"])
+    """Count the messages of a service that were written by this time and are not published."""
+    found = await packets(probe, schema)
+    return sum(len(one.waiting) for one in found.values() if one.created_at <= time)
 
 
 async def is_quiet(probe: Probe) -> bool:
     """Return True if every outbox is published and no feedback is due."""
-    [row] = await probe.fetch("""
-        select (select count(*) from intake.outbox where published_at is null) as intake,
-               (select count(*) from router.outbox where published_at is null) as router,
-               (select count(*) from notifier.outbox where published_at is null) as notifier,
-               (select count(*) from notifier.conversation where due_at is not null) as due""")
-    return not any(row.values())
+    if any([await unpublished(probe, schema) for schema in SCHEMAS]):
+        return False
+    [row] = await probe.fetch("select count(*) as due from notifier.conversation where due_at is not null")
+    return not row["due"]
 
 
 # ---- the server -------------------------------------------------------------------------------------------------------

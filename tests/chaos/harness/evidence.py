@@ -48,7 +48,7 @@ class Evidence:
     dead_letters: list[Row] = field(default_factory=list)
     feedback: list[Row] = field(default_factory=list)
     for_hubs: list[Row] = field(default_factory=list)
-    """Rows of the router's outbox for hubs: target and event id."""
+    """Messages of the router's outbox for hubs: target and event id."""
     records: list[Entry] = field(default_factory=list)
     poisoned: list[Entry] = field(default_factory=list)
     flooding: list[Entry] = field(default_factory=list)
@@ -56,6 +56,10 @@ class Evidence:
     misdirected: int = 0
     told_again: int = 0
     """Feedback that the practice's endpoint was sent again after an older copy of the database was restored."""
+    not_stored: list[ReceivedFeedback] = field(default_factory=list)
+    """Feedback that the practice's endpoint got before PostgreSQL had it."""
+    at_once: list[ReceivedFeedback] = field(default_factory=list)
+    """Feedback that the practice's endpoint got while another attempt with it was not answered."""
     unauthorised: int = 0
     unpublished: int = 0
     lag: int = 0
@@ -121,7 +125,7 @@ def _with_name(row: Row, sent: Sequence[Message]) -> Row:
     """Return a stored message with its sender's name for it. Over MLLP only the content identifies a message."""
     names = {one.mark: one.correlation_id for one in sent if not one.path} if row["format"] == "hl7v2" else {}
     name = next((name for mark, name in names.items() if mark in row["body"]), row["correlation_id"])
-    return {key: value for key, value in row.items() if key != "body"} | {"name": name}
+    return {key: value for key, value in row.items() if key not in db_probe.BODY} | {"name": name}
 
 
 def _has_mark(value: bytes, marks: Sequence[str]) -> bool:
@@ -138,6 +142,8 @@ def _records(cluster: Cluster, found: Evidence) -> None:
 async def _sinks(cluster: Cluster, found: Evidence) -> None:
     ours = {row["reference"] for row in found.intake}
     found.received_feedback = [one for one in cluster.endpoint.received_feedback if one.reference in ours]
+    found.not_stored = [one for one in cluster.endpoint.not_stored if one.reference in ours]
+    found.at_once = [one for one in cluster.endpoint.at_once if one.reference in ours]
     found.misdirected, found.unauthorised = cluster.endpoint.misdirected, cluster.endpoint.unauthorised
     if found.is_restored:
         found.told_again = cluster.endpoint.repeats - found.history.repeats_before_restore

@@ -41,6 +41,10 @@ def feedback_is_delivered(e: Evidence) -> Iterator[str]:
     yield from _arrived_as_composed(e)
     yield from _on_its_channel(e)
     yield from stays_are_not_disclosed(e)
+    for one in e.not_stored:
+        yield f"{one.at} got feedback {one.id} about {one.reference} before it was committed"
+    for one in e.at_once:
+        yield f"{one.at} got feedback {one.id} about {one.reference} by two attempts at the same time"
     if e.told_again:
         yield f"{e.told_again} feedbacks were told again after a restore"
     if e.misdirected:

@@ -111,12 +111,12 @@ class TableRenamed(Refusing):
         "intake.message",
         "router.person_key",
         "notifier.conversation",
-        "intake.outbox",
-        "router.outbox",
+        "intake.packet",
+        "router.packet",
         "notifier.input",
         "intake.message_key",
         "router.referral",
-        "notifier.outbox",
+        "notifier.packet",
     )
 
     @property

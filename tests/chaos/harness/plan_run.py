@@ -41,6 +41,7 @@ class PlanRun:
     async def run(self) -> None:
         """Run until the installation is quiescent or the time limit is reached. Raise HarnessFailed if a background task ends."""
         self._set_refusals()
+        await db_probe.begin(self.cluster.probe)
         polling = asyncio.create_task(self._effects.poll())
         running = asyncio.create_task(self._run())
         try:
@@ -202,9 +203,9 @@ class PlanRun:
     # ---- quiescence
 
     async def _check_published_after(self, seconds: float) -> None:
-        """Check I4: rows that were written before the faults ended are published after these seconds."""
+        """Check I4: messages that were written before the faults ended are published after these seconds."""
         over = await db_probe.now(self.cluster.probe)
         await asyncio.sleep(seconds)
         for schema in db_probe.SCHEMAS:
-            if rows := await db_probe.unpublished_since(self.cluster.probe, schema, over):
-                self.history.notes.append(f"I4 {rows} rows of {schema}.outbox unpublished after {seconds:.0f} s")
+            if waiting := await db_probe.unpublished_since(self.cluster.probe, schema, over):
+                self.history.notes.append(f"I4 {waiting} messages of {schema} unpublished after {seconds:.0f} s")

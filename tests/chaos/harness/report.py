@@ -46,7 +46,7 @@ the services' tables as a black-box oracle: all SQL of the harness is in `tests/
 | I1 | every acknowledged referral is one referral of one case; of a refused message only the stored original exists, and of ADT about a stranger nothing; only records that the seed corrupted are dead letters |
 | I2 | nothing is applied twice: a message makes one version, an event has one number, a command one effect; a malformed command that names its person is refused once, with what is wrong in it |
 | I3 | the numbers of each person key on `case.event` are 1..n, first occurrences without gap or inversion; so are the versions of (hub, case) on each hub's topic |
-| I4 | rows in an outbox when the faults end are published within 10 s; after the drain, all rows are |
+| I4 | messages in an outbox when the faults end are published within 10 s; after the drain, all are |
 | I5 | every feedback that the table [Who receives what](architecture.md#who-receives-what) requires was composed, and has arrived in order for each referral, only at the right address and by the channel of its recipient; it failed only if the seed requires that; only hospitals and the hub that takes over receive anything about a stay, and no recipient about one in the restricted unit; only a holder reads where a person with restricted data lives |
 | I6 | unacknowledged messages that were stored are consistent; each field of an HL7 v2 referral is what the latest message said of it, in any order of arrival; no visit is booked while a reported death is not checked |
 | I7 | no lag, no open transaction; no process has grown in memory, files or connections |

@@ -5,7 +5,7 @@ import contextlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -45,6 +45,15 @@ class Endpoint:
     refuses: set[str] = field(default_factory=set)
     """Correlation ids of referrals whose first feedback is rejected permanently."""
     refused: set[str] = field(default_factory=set)
+    is_stored: Callable[[str], Awaitable[bool]] | None = None
+    """Returns whether PostgreSQL has the feedback with this id; it is asked when one arrives."""
+    not_stored: list[ReceivedFeedback] = field(default_factory=list)
+    """Feedback that arrived before PostgreSQL had it."""
+    at_once: list[ReceivedFeedback] = field(default_factory=list)
+    """Feedback that arrived while another attempt with it was not answered."""
+    _arrived: Counter[str] = field(default_factory=Counter)
+    """The attempts that are not answered."""
+    _asking: set[asyncio.Task[None]] = field(default_factory=set)
     _kept: dict[str, bytes] = field(default_factory=dict)
     _seen: Counter[str] = field(default_factory=Counter)
 
@@ -69,6 +78,30 @@ class Endpoint:
         if request.headers.get("Authorization") != f"Bearer {self.token()}":
             self.unauthorised += 1
             return web.Response(status=401)
+        one = ReceivedFeedback("gp-alder-lane", request_id, _reference(body))
+        if self._arrived[request_id]:
+            self.at_once.append(one)
+        self._ask(one)
+        self._arrived[request_id] += 1
+        try:
+            return await self._answer(request, request_id, body)
+        finally:
+            self._arrived[request_id] -= 1
+
+    def _ask(self, one: ReceivedFeedback) -> None:
+        """Ask PostgreSQL for a feedback that arrives, without delaying the answer."""
+
+        async def ask(is_stored: Callable[[str], Awaitable[bool]]) -> None:
+            with contextlib.suppress(TimeoutError):  # not known
+                if not await is_stored(one.id):
+                    self.not_stored.append(one)
+
+        if self.is_stored is not None:
+            task = asyncio.create_task(ask(self.is_stored))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+
+    async def _answer(self, request: web.Request, request_id: str, body: bytes) -> web.Response:
         self._seen[request_id] += 1
         match self.behaviour:
             case "slow":

@@ -375,6 +375,8 @@ def under(
         ("I5", broken(feedback=WITH_FAILURE, received_feedback=[])),
         ("I5", broken(misdirected=1)),
         ("I5", broken(told_again=1)),
+        ("I5", broken(not_stored=RUN.received_feedback)),
+        ("I5", broken(at_once=RUN.received_feedback)),
         ("I5", broken(feedback=[dict(RUN.feedback[0]) | {"body": "The person is in hospital."}])),
         ("I5", broken(records=[*RUN.records, NAMES_OF_THE_UNIT])),
         ("I5", broken(records=[*RUN.records, HIDDEN])),

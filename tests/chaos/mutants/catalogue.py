@@ -32,8 +32,7 @@ if TYPE_CHECKING:  # a service imports only what its mutant replaces
     from services.intake.translators.translator import Translated, VisitMessage
     from services.messaging.broker import Receive, Subscription
     from services.messaging.cloudevents import KafkaRecord
-    from services.messaging.outbox import OutboxRow
-    from services.notifier.channels import DeliveryRequest, Outcome
+    from services.notifier.channels import DeliveryRequest, Outcome, RenderedFeedback
     from services.notifier.compose import Feedback, FeedbackTexts, Recipients, RegisteredRecipient
     from services.reference.directory.model import Directory
     from services.router.decide.acting_hub import ActingHub
@@ -86,16 +85,16 @@ def changed(before: T, after: T) -> T:
 
 def no_duplicate_guard() -> None:
     """Treat every input as new, also if it was applied before."""
+    from sqlalchemy import text
+
     from services.router import store
 
-    async def mark(
-        tx: "Transaction", inputs: "Sequence[Input]", now: datetime, directory: str
-    ) -> set[tuple[str, str, str]]:
-        await before(tx, inputs, now, directory)
-        return {one.identity for one in inputs}
+    async def applied(tx: "Transaction", inputs: "Sequence[Input]") -> set[tuple[str, str, str]]:
+        return set()
 
-    before = store.record_inputs
-    store.record_inputs = mark
+    statement = store.INSERT_INPUTS.text
+    store.INSERT_INPUTS = text(f"{statement} on conflict do nothing")
+    store.applied = changed(store.applied, applied)
 
 
 def unlocked_person() -> None:
@@ -316,49 +315,62 @@ def restore_repeats_feedback() -> None:
 
 
 def skip_locked_without_order() -> None:
-    """Let relays share the rows between them by SKIP LOCKED, in no order."""
-    from services.messaging import outbox
+    """Let all relays work on every shard at the same time, in no order."""
+    import random
+
+    from services.messaging import relay
 
     async def lock_shards(tx: "Transaction", schema: str) -> list[int]:
-        return list(range(outbox.SHARDS))
+        return list(range(relay.SHARDS))
 
-    outbox.lock_shards = changed(outbox.lock_shards, lock_shards)
-    outbox.OLDEST_FIRST = changed(outbox.OLDEST_FIRST, "order by random() limit 2 for update skip locked")
+    async def read(tx: "Transaction", schema: str, shards: Sequence[int], paused: Sequence[str]) -> relay.Round:
+        found = await before(tx, schema, shards, paused)
+        some = random.sample(sorted(found.packets), min(2, len(found.packets)))
+        more = found.more or len(some) < len(found.packets)
+        return dataclasses.replace(found, packets={place: found.packets[place] for place in some}, more=more)
+
+    before = relay.read
+    relay.lock_shards = changed(relay.lock_shards, lock_shards)
+    relay.read = read
 
 
 def moving_cursor() -> None:
-    """Remember the last id that the relay read, and read only what comes after it."""
-    from services.messaging import outbox
+    """Remember the last packet that the relay read, and read only those that come after it."""
+    from services.messaging import relay
 
-    async def unpublished(
-        tx: "Transaction", schema: str, shards: Sequence[int], paused: Sequence[str]
-    ) -> "list[OutboxRow]":
-        rows = [row for row in await before(tx, schema, shards, paused) if row.id > last.get(schema, 0)]
-        if rows:
-            last[schema] = max(row.id for row in rows)
-        return rows
+    async def read(tx: "Transaction", schema: str, shards: Sequence[int], paused: Sequence[str]) -> relay.Round:
+        found = await before(tx, schema, shards, paused)
+        new = {place: messages for place, messages in found.packets.items() if place[1] > last.get(schema, 0)}
+        if new:
+            last[schema] = max(packet for _, packet in new)
+        return dataclasses.replace(found, packets=new)
 
     last: dict[str, int] = {}
-    before = outbox.unpublished
-    outbox.unpublished = unpublished
+    before = relay.read
+    relay.read = read
 
 
 def one_queue_of_all_topics() -> None:
-    """Let the relay publish the oldest rows of all topics together, a few at a time, also those of a topic that refuses."""
-    from services.messaging import outbox
+    """Let a packet of which a topic refuses a message wait before all later ones of its shard; a few are read at a time."""
+    from services.messaging import relay
 
-    async def unpublished(
-        tx: "Transaction", schema: str, shards: Sequence[int], paused: Sequence[str]
-    ) -> "list[OutboxRow]":
-        return (await before(tx, schema, shards, []))[:few]
+    async def mark(tx: "Transaction", schema: str, found: relay.Round, published: "set[relay.Waiting]") -> None:
+        whole = {place: messages for place, messages in found.packets.items() if published.issuperset(messages)}
+        await before(tx, schema, dataclasses.replace(found, packets=whole), published)
 
-    def has_more(rows: "Sequence[OutboxRow]") -> bool:
-        return len(rows) >= few
+    before = relay.mark
+    relay.mark = changed(before, mark)
+    relay.ROUND = changed(relay.ROUND, 4)
 
-    few = 40
-    before = outbox.unpublished
-    outbox.unpublished = unpublished
-    outbox.has_more = changed(outbox.has_more, has_more)
+
+def part_marked_as_whole() -> None:
+    """Mark a packet when Kafka has acknowledged a part of its messages, and hold nothing of it."""
+    from services.messaging import relay
+
+    async def hold(tx: "Transaction", schema: str, held: "Mapping[tuple[int, str, int], list[int]]") -> None:
+        """Hold nothing."""
+
+    relay.hold = changed(relay.hold, hold)
 
 
 # ---- intake -----------------------------------------------------------------------------------------------------------
@@ -401,12 +413,12 @@ def no_repeat_guard() -> None:
             return before(message, found, ())
         return deduplication.Verdict.UPDATED
 
-    async def keep_claims(tx: "Transaction", book: "Batch") -> None:
+    async def insert_keys(tx: "Transaction", book: "Batch") -> None:
         """Write nothing: the unique key of the message ids would refuse it."""
 
     before = deduplication.classify
     deduplication.classify = classify
-    store.keep_claims = changed(store.keep_claims, keep_claims)
+    store.insert_keys = changed(store.insert_keys, insert_keys)
 
 
 def any_person() -> None:
@@ -536,6 +548,38 @@ def one_queue_of_all_recipients() -> None:
     delivery.AT_ONCE = delivery.EACH = changed(delivery.EACH, 16)
 
 
+def feedback_before_commit() -> None:
+    """Start the first attempts a moment before the transaction that stores their feedback is committed."""
+    from services.notifier import leases, store
+    from services.notifier.delivery import Deliverer
+
+    async def add(
+        tx: "Transaction", composed: "Sequence[RenderedFeedback]", at: datetime, capacity: store.Capacity
+    ) -> store.StoredBatch:
+        stored = await before(tx, composed, at, capacity)
+        deliverer = getattr(getattr(capacity, "_reserve", None), "__self__", None)
+        if not isinstance(deliverer, Deliverer) or not stored.leased:
+            return stored
+        for one in stored.leased:
+            deliverer._start(leases.of_new(one, capacity.lease))
+        await asyncio.sleep(0.3)
+        return stored._replace(leased=())
+
+    before = store.add
+    store.add = changed(before, add)
+
+
+def lease_for_two() -> None:
+    """Lease new feedback for no time to the process that composed it, so that it is leased again during the first attempt."""
+    from services.notifier.delivery import Reservation
+
+    def begin(self: Reservation, reserve: "Callable[[str], bool]", seconds: float) -> None:
+        before(self, reserve, 0.0)
+
+    before = Reservation.__init__
+    Reservation.__init__ = begin  # type: ignore[method-assign]
+
+
 def endpoint_rejects_the_message() -> None:
     """Take a redirect or a 404 of an endpoint for a rejection of the message."""
     from services.notifier.channels import fhir_endpoint
@@ -617,7 +661,12 @@ MUTANTS = {
         "operator", "after a restore no feedback is sent that was sent before", restore_repeats_feedback
     ),
     "skip-locked": Mutant("every", "one relay at a time works on a shard, in order", skip_locked_without_order),
-    "moving-cursor": Mutant("intake", "the relay marks published rows, and reads all unmarked rows", moving_cursor),
+    "moving-cursor": Mutant(
+        "intake", "the relay marks published packets, and reads all that are not marked", moving_cursor
+    ),
+    "part-marked-as-whole": Mutant(
+        "every", "a packet is marked only when all of it is acknowledged, or the rest is held", part_marked_as_whole
+    ),
     "no-snapshots": Mutant("router", "what does not fit into an event to a hub follows it in snapshots", no_snapshots),
     "group-of-every-topic": Mutant(
         "router", "a record waits for one of its own topic only, also if another names its case", group_of_every_topic
@@ -625,7 +674,7 @@ MUTANTS = {
     "pause-of-every-topic": Mutant("router", "a topic with too many dead letters pauses alone", pause_of_every_topic),
     "one-queue-of-topics": Mutant(
         "every",
-        "the relay reads each topic's rows on their own, and those of a refusing one later",
+        "what a topic refuses is held apart, and no other topic waits behind it",
         one_queue_of_all_topics,
     ),
     "one-queue-of-recipients": Mutant(
@@ -633,6 +682,10 @@ MUTANTS = {
         "a recipient gets an equal share of the leases, and of the capacity a part",
         one_queue_of_all_recipients,
     ),
+    "feedback-before-commit": Mutant(
+        "notifier", "feedback is sent after the transaction that stores it has committed", feedback_before_commit
+    ),
+    "lease-for-two": Mutant("notifier", "one process at a time attempts a feedback, under a lease", lease_for_two),
     "endpoint-rejects-the-message": Mutant(
         "notifier", "what concerns the endpoint is retried, and fails no feedback", endpoint_rejects_the_message
     ),

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from schemas.events import ReferralReceived, ReferralUpdated
 from schemas.referral import Referral
-from services.intake import batch
+from services.intake import batch, identifiers
 from services.intake.batch import Batch, MessageDecision, PendingMessage, ProtocolResponse
 from services.intake.translators import council_csv, form
 from services.intake.translators.council_csv import CouncilMapping, workbook
@@ -286,7 +286,7 @@ class Referrals:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._batch = Batch([], {}, {})
+        self._batch = Batch([])
 
     def verdict(self, story: Story, kind: Kind = "new", **more: Any) -> str:
         """Return the verdict on a story after those before it."""
@@ -295,9 +295,10 @@ class Referrals:
         inbound = replace(inbound, request_id=f"{len(self._batch.decisions)}")
         outcome = FORMATS[self._name][0](inbound)
         assert isinstance(outcome, Translated), outcome
-        self._batch.referrals.setdefault(
-            ("uhl", outcome.referral_id), a_stored_referral(partner="uhl", referral_id=outcome.referral_id)
-        )
+        reference = identifiers.reference(SECRET, "uhl", outcome.referral_id)
+        self._batch.own["uhl", outcome.referral_id] = reference
+        stored = a_stored_referral(partner="uhl", referral_id=outcome.referral_id, reference=reference)
+        self._batch.referrals.setdefault(("uhl", reference), stored)
         batch.decide(self._batch, SECRET, PendingMessage(uuid4(), inbound, self._name, None, outcome, _no_answer))
         return self._batch.decisions[-1].verdict
 

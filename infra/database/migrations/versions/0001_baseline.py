@@ -21,6 +21,8 @@ INTAKE = (
             value text not null,
             made_at timestamptz not null default clock_timestamp()
         )""",
+    # `packet`, `place`: the content (body, answer) in intake.packet, in the shard of the partner. `event_packet`, `event_place`: its event,
+    # in the shard of the referral's person key, so that `lightbulb trace` finds when it was published.
     """
         create table intake.message (
             partner text not null,
@@ -30,21 +32,22 @@ INTAKE = (
             request_id text,
             correlation_id text,
             media_type text,
-            body bytea not null,
             body_sha256 text not null,
             verdict text not null,
             referral_id text,
             reference text,
             version integer,
             sent_at timestamptz,
-            content_hash text,
             issues jsonb not null default '[]',
             response_status integer not null,
-            response_body bytea not null,
+            packet bigint not null,
+            place integer not null,
+            event_packet bigint,
+            event_place integer,
             primary key (partner, id)
         )""",
     "create index message_of_reference on intake.message (reference, received_at) where reference is not null",
-    "create index message_received on intake.message (received_at)",
+    "create index message_received on intake.message using brin (received_at)",
     "create index message_of_correlation on intake.message (correlation_id) where correlation_id is not null",
     # `sender_reference`: the sender's own reference of the referral, as people write it, folded; for `lightbulb find`.
     """
@@ -65,18 +68,12 @@ INTAKE = (
             last_at timestamptz not null,
             fields bytea,
             sender_reference text,
-            primary key (partner, referral_id)
+            primary key (reference, partner)
         )""",
+    "alter table intake.referral alter fields set storage external",
     "create index referral_of_sender_reference on intake.referral (sender_reference) where sender_reference is not null",
-    "create unique index referral_of_reference on intake.referral (reference, partner)",
-    # Names by which a message finds its referral; `reference` is null for a transient name of several referrals.
-    """
-        create table intake.referral_name (
-            partner text not null,
-            name text not null,
-            reference text,
-            primary key (partner, name)
-        )""",
+    # For `lightbulb find --nhs-number`: the latest of a person, decided or not.
+    "create index referral_of_person on intake.referral (person_key, first_at)",
     # Keys of a referral's stay, and of the person's hospital numbers, by which ADT finds the referral: hashes.
     """
         create table intake.visit_key (
@@ -86,15 +83,27 @@ INTAKE = (
             primary key (partner, key, reference)
         )""",
     "create index visit_key_of_reference on intake.visit_key (partner, reference)",
+    # What an accepted message is the first to have, unique within its partner: its own id, by which its repeats are found, and names of
+    # its referral, by which later messages are found to be about it (docs/decisions/0037). `key`: of names of a message without an id, or
+    # of a further name of one kind, a text made from message_id. `url_is_shared`: several referrals have url_name; it finds none of them.
     """
         create table intake.message_key (
             partner text not null,
             key text not null,
             content_hash text not null,
-            reference text not null,
             message_id uuid not null,
+            reference text not null,
+            id_name text,
+            identifier_name text,
+            message_name text,
+            url_name text,
+            url_is_shared boolean not null default false,
             primary key (partner, key)
         )""",
+    *(
+        f"create unique index message_key_of_{name} on intake.message_key (partner, {name}) where {name} is not null"
+        for name in ("id_name", "identifier_name", "message_name", "url_name")
+    ),
     """
         create table intake.attachment (
             partner text not null,
@@ -106,6 +115,7 @@ INTAKE = (
             received_at timestamptz not null,
             primary key (partner, reference)
         )""",
+    "alter table intake.attachment alter content set storage external",
     "create index attachment_of_reference on intake.attachment (reference)",
     # `state`: receiving, refused (the whole file), reporting, reported (every row has its outcome), broken-off (the database or the
     # sender was not reachable before the last row). `counts`: rows by outcome. `issues`: of a refused file.
@@ -136,12 +146,14 @@ INTAKE = (
             primary key (partner, upload, number),
             foreign key (partner, upload) references intake.upload (partner, id) on delete cascade
         )""",
+    "alter table intake.upload_part alter bytes set storage external",
     *parts.outbox("intake"),
     *parts.outbox_applied("intake"),
 )
 
 ROUTER = (
     "create schema router",
+    # `fillfactor`: rows that are updated often; of cases and referrals twice as many updates are then heap-only.
     # The lock of a person key, the number of its last case event, and how many persons it has; of how many a sender verified the number.
     """
         create table router.person_key (
@@ -149,7 +161,7 @@ ROUTER = (
             last_sequence bigint not null default 0,
             persons integer not null default 0,
             verified_persons integer not null default 0
-        )""",
+        ) with (fillfactor = 90)""",
     # A person is (person_key, person_no). `referrals`, `verified`: how many name the person, and with a verified number.
     # `tracing_reasons`: why the person must be traced; empty if there is no reason. `doubted_since`: since when there is one.
     # `undoubted_key`: the person key, while a newcomer who is another person adds a doubt; null afterwards.
@@ -162,7 +174,8 @@ ROUTER = (
             provisional boolean not null,
             tracing_reasons text[] not null,
             doubted_since timestamptz,
-            state jsonb not null,
+            check_before_contact boolean not null,
+            state bytea storage external not null,
             updated_at timestamptz not null,
             undoubted_key text,
             primary key (person_key, person_no)
@@ -183,15 +196,16 @@ ROUTER = (
             reasons text[] not null,
             district text,
             directory_version text not null,
-            tally jsonb not null,
-            state jsonb not null,
+            tally bytea storage external not null,
+            state bytea storage external not null,
             opened_at timestamptz not null,
             updated_at timestamptz not null,
             requested_since timestamptz,
             ended_at timestamptz,
             primary key (person_key, case_id)
-        )""",
-    'create index case_open_by_holder on router."case" (holder) where ended_at is null',
+        ) with (fillfactor = 80)""",
+    # For `lightbulb find CASE`.
+    'create index case_by_id on router."case" (case_id)',
     'create index case_requested on router."case" (holder, requested_since) where requested_since is not null',
     'create index case_open_by_person on router."case" (person_key, person_no) where ended_at is null',
     # `category`: what decisions read of it if it is open. `by_name`, `by_verification`: a hash of what it says who the person is.
@@ -212,12 +226,11 @@ ROUTER = (
             admitted_on date,
             by_name text,
             by_verification text,
-            state jsonb not null,
+            state bytea storage external not null,
             received_at timestamptz not null,
             updated_at timestamptz not null,
             primary key (person_key, reference)
-        )""",
-    "create index referral_by_reference on router.referral (reference)",
+        ) with (fillfactor = 80)""",
     # `overdue_on`: day from which the schedule asks about an expected discharge; none: nothing is expected, or it has asked.
     # `overdue_held`: the schedule does not ask, because the person's death is reported, until the report is withdrawn.
     "create index referral_overdue on router.referral (overdue_on) where overdue_on is not null and not overdue_held",
@@ -237,7 +250,8 @@ ROUTER = (
         create index referral_open_by_admission on router.referral
             (person_key, case_id, category, admitted_on desc, reference)
         where category is not null and admitted_on is not null""",
-    # Every applied input: its key detects duplicates; replayed by position it gives the same state.
+    # Every applied input: its key detects duplicates; replayed by position it gives the same state. `packet`, `place`: of its content,
+    # the headers and the value, in the packet's contents.
     """
         create table router.input (
             person_key text not null,
@@ -248,11 +262,11 @@ ROUTER = (
             correlation_id text not null,
             time timestamptz not null,
             directory_version text not null,
-            headers text not null,
-            value bytea not null,
+            packet bigint not null,
+            place integer not null,
             primary key (person_key, topic, id)
         )""",
-    # The history of every case: what was published on case.event. The columns hold no personal data; `data` does.
+    # The history of every case. `packet`, `place`: of the message that was published on case.event, which holds personal data.
     """
         create table router.case_event (
             person_key text not null,
@@ -274,10 +288,10 @@ ROUTER = (
             correlation_id text not null,
             causation_id text not null,
             time timestamptz not null,
-            data bytea not null,
+            packet bigint not null,
+            place integer not null,
             primary key (person_key, sequence)
         )""",
-    "create index case_event_by_case on router.case_event (case_id)",
     # Postcodes of the county and of its neighbours, in capitals without spaces; loaded by infra/database/postcodes.py.
     "create table router.postcode (postcode text primary key, district text not null)",
     # The directory's files by version: a replay decides with those of the original decision.
@@ -312,9 +326,10 @@ NOTIFIER = (
             primary key (person_key, event_id)
         )""",
     # One row for each referral, causing event, recipient and type (feedback_id is derived from the four); composed once.
-    # `content` is the feedback, `body` the bytes that its channel sends.
-    # `steps` holds a time for each of composed, first_attempt, sent, accepted, failed, resent, kept, collected, as far as they happened.
+    # `packet`, `place`: the content of a packet that has the feedback, the bytes that its channel sends, and their ids.
+    # `event_packet`: the packet that has its last feedback.event. Times: of what happened, the last time that it did.
     # A mailbox keeps feedback (`kept`) until its recipient fetches it (`collected`); the other channels accept it (`accepted`).
+    # No index depends on `state`, and a page keeps room for a second version of each row: what a success changes writes no index.
     """
         create table notifier.feedback (
             person_key text not null,
@@ -324,25 +339,26 @@ NOTIFIER = (
             recipient text not null,
             channel text not null check (channel in ('fhir', 'mesh', 'mailbox')),
             feedback_type text not null,
-            status text not null,
             ordinal integer not null,
-            correlation_id text not null,
             state text not null check (state in ('waiting', 'accepted', 'failed', 'kept', 'collected')),
-            content jsonb not null,
-            body bytea not null,
-            ids jsonb not null,
-            steps jsonb not null,
+            packet bigint not null,
+            place integer not null,
+            event_packet bigint,
             attempts integer not null default 0,
             receipt text,
             reason text,
-            traceparent text,
-            composed_at timestamptz not null default clock_timestamp(),
+            composed_at timestamptz not null,
+            first_attempt_at timestamptz,
+            sent_at timestamptz,
+            accepted_at timestamptz,
+            failed_at timestamptz,
+            resent_at timestamptz,
+            collected_at timestamptz,
             primary key (person_key, feedback_id),
             unique (reference, recipient, channel, ordinal, person_key)
-        )""",
-    "create index feedback_waiting on notifier.feedback (composed_at) where state = 'waiting'",
-    "create index feedback_failed on notifier.feedback (composed_at) where state = 'failed'",
-    "create index feedback_unfetched on notifier.feedback (composed_at) where state = 'kept'",
+        ) with (fillfactor = 50)""",
+    "create index feedback_failed on notifier.feedback (composed_at) where failed_at is not null",
+    "create index feedback_unfetched on notifier.feedback (composed_at) where channel = 'mailbox' and collected_at is null",
     # One row for each referral, recipient and channel: its next feedback. Only `next` can be claimed, so order holds with any
     # number of processes. `due_at` is null if nothing waits; while claimed it is the end of the lease. `due_since`: when the feedback that
     # is next was due first. `resend`: earlier ones, by ordinal, that an operator sends again before `next`; null: none. `attempts` and
@@ -392,6 +408,7 @@ NOTIFIER = (
             noticed_at timestamptz not null default clock_timestamp(),
             primary key (partner, channel)
         )""",
+    # Attempts but those that succeeded at once: of these, notifier.feedback has all.
     """
         create table notifier.attempt (
             person_key text not null,
