@@ -183,13 +183,10 @@ class Deliverer:
         while True:
             self._woken.clear()
             await self._wait_for_more()
-            self._may_be_due = self._capacity() <= 0 or bool(self._busy())
+            limit = min(self._capacity(), EACH)
+            self._may_be_due = limit <= 0 or bool(self._busy())
             try:
-                acquired = (
-                    await self._acquire_leases(min(self._capacity(), EACH))
-                    if self._capacity() > 0
-                    else Acquired([], False)
-                )
+                acquired = await self._acquire_leases(limit) if limit > 0 else Acquired([], False)
                 pause = 0.1
                 if not acquired.leases and not self._in_flight and not self._results:
                     self._progress.record()  # another process has leased what is due
