@@ -70,7 +70,7 @@ class EventStream:
             return """
                 select from router.person_key where person_key = any(cast(:locks as text[])) order by person_key for update"""
         return """
-            select from intake.referral where reference = any(cast(:locks as text[])) order by partner, referral_id for update"""
+            select from intake.referral where reference = any(cast(:locks as text[])) order by partner, reference for update"""
 
 
 def streams(topic: str) -> tuple[EventStream, ...]:

@@ -102,12 +102,18 @@ LOCK_KEYS = text("""
     where person_key = any(cast(:keys as text[])) order by person_key for update""")
 
 
-async def save_keys(tx: Transaction, locked: Locked, states: Mapping[PersonKey, PersonAggregate]) -> None:
-    """Insert the new keys, and update those that changed. It precedes every other write: from then on new keys are locked too.
+async def save_keys(
+    tx: Transaction,
+    locked: Locked,
+    keys: Iterable[PersonKey],
+    states: Mapping[PersonKey, PersonAggregate] | None = None,
+) -> None:
+    """Insert those of `keys` that are new, and update those that changed. `keys`: all under which this transaction writes.
 
-    Raises ConcurrentInsert if another transaction has inserted one of them since `lock`: what was read under it is out of date.
+    It precedes every other write: from then on new keys are locked too. Raises ConcurrentInsert if another transaction has inserted one of
+    them since `lock`: what was read under it is out of date.
     """
-    rows = {key: _key_row(key, locked, states) for key in locked.last}
+    rows = {key: _key_row(key, locked, states or {}) for key in sorted(set(keys))}
     new = {key: row for key, row in rows.items() if key not in locked.rows}
     changed = {key: row for key, row in rows.items() if locked.rows.get(key, row) != row}
     if new and (await tx.execute(_INSERT_KEYS, _key_columns(new))).rowcount != len(new):

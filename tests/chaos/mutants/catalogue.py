@@ -85,16 +85,16 @@ def changed(before: T, after: T) -> T:
 
 def no_duplicate_guard() -> None:
     """Treat every input as new, also if it was applied before."""
+    from sqlalchemy import text
+
     from services.router import store
 
-    async def mark(
-        tx: "Transaction", inputs: "Sequence[Input]", now: datetime, directory: str
-    ) -> set[tuple[str, str, str]]:
-        await before(tx, inputs, now, directory)
-        return {one.identity for one in inputs}
+    async def applied(tx: "Transaction", inputs: "Sequence[Input]") -> set[tuple[str, str, str]]:
+        return set()
 
-    before = store.record_inputs
-    store.record_inputs = mark
+    statement = store.INSERT_INPUTS.text
+    store.INSERT_INPUTS = text(f"{statement} on conflict do nothing")
+    store.applied = changed(store.applied, applied)
 
 
 def unlocked_person() -> None:
