@@ -22,7 +22,7 @@ from bench import copies
 from bench.messages import BenchmarkMessage, messages
 from tests.counts import servers
 from tests.counts.servers import Rows, Servers
-from tests.counts.services import BATCH, Counted, Installed, Services, installed
+from tests.counts.services import BATCH, Counted, Installed, Services, ignore_time, installed
 
 WARM_UP, MEASURED = 2, 4
 """Batches: statements are prepared and pages are full before the counts begin."""
@@ -66,6 +66,7 @@ def main() -> int:
     given = options.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs that new topics have no leader yet
+    ignore_time()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lightbulb-counts-") as folder, servers.start(Path(folder)) as on:
         counts = uvloop.run(_count(on, Path(folder), given.persons))

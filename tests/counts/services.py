@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,15 +24,16 @@ from services.intake import accept, identifiers, store
 from services.intake.http import messages as http
 from services.intake.translators import bars_fhir
 from services.intake.translators.inbound_message import InboundMessage
+from services.messaging import relay
 from services.messaging.cloudevents import KafkaRecord
 from services.messaging.relay import Relay
 from services.notifier import app as notifier
-from services.notifier import templates
+from services.notifier import delivery, templates
 from services.notifier.consumer import CaseEventConsumer, FeedbackComposer
 from services.notifier.delivery import Deliverer
 from services.notifier.recipients import PartnerRecipients
 from services.reference import directory, partners
-from services.router import directory_versions
+from services.router import consumer, directory_versions
 from services.router.consumer import Batches
 from services.runtime import database
 from services.runtime.positions import Positions
@@ -46,7 +46,12 @@ LIMIT_SECONDS = 120.0
 """How long one step may take on a slow machine."""
 
 NEVER = 86_400.0
-"""Polls are off: their number depends on the time."""
+
+
+def ignore_time() -> None:
+    """Switch off what depends on the speed of the machine: polls, and parts of a batch that the router decides for too long."""
+    relay.POLL_SECONDS = delivery.POLL_SECONDS = delivery.GIVE_UP_POLL_SECONDS = NEVER
+    consumer.DECISION_SECONDS = NEVER
 
 
 @dataclass
@@ -123,9 +128,7 @@ class Services:
         self._start_intake()
         self._start_router()
         await self._start_notifier(stack)
-        for runs in (*self._relays.values(), self._deliverer):
-            vars(sys.modules[type(runs).__module__]).update(POLL_SECONDS=NEVER, GIVE_UP_POLL_SECONDS=NEVER)
-            self._running.append(asyncio.create_task(runs.run()))
+        self._running = [asyncio.create_task(one.run()) for one in (*self._relays.values(), self._deliverer)]
         stack.push_async_callback(self._stop)
 
     def _start_intake(self) -> None:
@@ -143,18 +146,14 @@ class Services:
         self._read_by_router = Positions(engine, "router")
 
     async def _start_notifier(self, stack: AsyncExitStack) -> None:
-        engine, relay = self.engines["notifier"], self._relays["notifier"]
+        engine, committed = self.engines["notifier"], self._relays["notifier"].wake
         recipients = PartnerRecipients(self._partners, mesh=False)
         texts = templates.load(self._settings.directory, self._hubs)
         channels = await stack.enter_async_context(notifier.create_channels(self._settings, recipients, texts))
-        self._deliverer = Deliverer(engine, channels, texts, recorded=relay.wake)
+        self._deliverer = Deliverer(engine, channels, texts, recorded=committed)
         composer = FeedbackComposer(recipients, texts, channels)
-        self._consumer = CaseEventConsumer(engine, composer, self._notifier_committed)
+        self._consumer = CaseEventConsumer(engine, composer, committed, reserving=self._deliverer.reserving)
         self._read_by_notifier = Positions(engine, "notifier")
-
-    def _notifier_committed(self) -> None:
-        self._deliverer.wake()
-        self._relays["notifier"].wake()
 
     async def _stop(self) -> None:
         for task in self._running:
