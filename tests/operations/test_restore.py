@@ -224,7 +224,7 @@ async def _work(hub: HubAtWork, client: HubClient) -> None:
         for heard in await client.receive(0.2):
             hub._take(heard)
         for key, case in list(hub.cases.items()):
-            for step, after in (("accept", "assigned"), ("start", "accepted")):
+            for step, after in (("accept", "opened"), ("start", "accepted")):
                 if case.role == "holder" and after in hub.kinds.get(key, []) and (key, step) not in done:
                     done.add((key, step))
                     await hub.does(case, step)

@@ -33,7 +33,8 @@ sandbox, **two processes of each service**, and a proxy that can cut each connec
 The inputs of one person are sent in the seed's order, each after the effect of the previous one was seen. Different persons run in parallel. Every
 fourth seed sends one person's inputs without waiting (a race). The other seeds run twice, without and with faults. Then the installation
 drains, and a checker that shares no code with the services reads every answer, PostgreSQL, every topic and every feedback address. It reads
-the services' tables as a black-box oracle: all SQL of the harness is in `tests/chaos/harness/db_probe.py`.
+the services' tables as a black-box oracle: all SQL of the harness is in `tests/chaos/harness/db_probe.py`, and a decoder of
+its own (`packet_decoder.py`) opens what they store compressed.
 
 | dimension | covered |
 |---|---|
@@ -47,7 +48,7 @@ the services' tables as a black-box oracle: all SQL of the harness is in `tests/
 | I2 | nothing is applied twice: a message makes one version, an event has one number, a command one effect; a malformed command that names its person is refused once, with what is wrong in it |
 | I3 | the numbers of each person key on `case.event` are 1..n, first occurrences without gap or inversion; so are the versions of (hub, case) on each hub's topic |
 | I4 | messages in an outbox when the faults end are published within 10 s; after the drain, all are |
-| I5 | every feedback that the table [Who receives what](architecture.md#who-receives-what) requires was composed, and has arrived in order for each referral, only at the right address and by the channel of its recipient; it failed only if the seed requires that; only hospitals and the hub that takes over receive anything about a stay, and no recipient about one in the restricted unit; only a holder reads where a person with restricted data lives |
+| I5 | every feedback that the table [Who receives what](architecture.md#who-receives-what) requires was composed, and has arrived in order for each referral, after it was committed, by one attempt at a time, only at the right address and by the channel of its recipient; it failed only if the seed requires that; only hospitals and the hub that takes over receive anything about a stay, and no recipient about one in the restricted unit; only a holder reads where a person with restricted data lives |
 | I6 | unacknowledged messages that were stored are consistent; each field of an HL7 v2 referral is what the latest message said of it, in any order of arrival; no visit is booked while a reported death is not checked |
 | I7 | no lag, no open transaction; no process has grown in memory, files or connections |
 | I8 | the final state is the same with faults as without (seeds without a race) |
