@@ -373,9 +373,8 @@ class _Batch:
 
     async def _read(self, inputs: Sequence[Input], locked: Locked) -> None:
         keys = dict.fromkeys(one.person_key for one in inputs)
-        tallies = {key: tally for key, tally in locked.tallies.items() if key in keys}
-        self.states = {key: PersonAggregate.empty(key) for key in keys if key not in tallies}
-        self.states |= await loading.load(self.tx, inputs, tallies)
+        self.states = {key: PersonAggregate.empty(key) for key in keys if key not in locked.rows}
+        self.states |= await loading.load(self.tx, inputs, locked.rows)
         self.stored = dict(self.states)
         messages = [one.event.data for one in inputs]
         sent = [one.referral for one in messages if isinstance(one, ReferralReceived | ReferralUpdated)]
