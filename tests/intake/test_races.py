@@ -111,3 +111,26 @@ async def test_further_names_of_a_kind_have_rows_of_their_own_and_each_finds_the
         "select message_name is not null as is_first, identifier_name from intake.message_key where identifier_name is not null",
     )
     assert Counter(row.is_first for row in of_first) == {True: 1, False: 2}
+
+
+async def test_a_repeat_that_is_decided_after_a_later_message_was_accepted_is_a_repeat(
+    processes: list[InProcess], engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids are read before the referral is locked. Meanwhile another process accepts the same message, and one that changes the referral."""
+    message, request = named(id="r-1", bundle="b-1", sent_at="2026-11-05T09:00:00Z"), str(uuid4())
+    later = named(id="r-1", reason="update", family="Later", sent_at="2026-11-05T10:00:00Z")
+    read_keys, waiting = store.read_keys, [(message, request), (later, str(uuid4()))]
+    statuses: list[int] = []
+
+    async def reading(*given: object) -> object:
+        found = await read_keys(*given)  # type: ignore[arg-type]
+        while waiting:
+            one, id_ = waiting.pop(0)
+            now, waiting[:] = waiting[:], []
+            statuses.append((await sent(processes[1], one, request_id=id_)).status)
+            waiting[:] = now
+        return found
+
+    monkeypatch.setattr(store, "read_keys", reading)
+    assert fault(await sent(processes[0], message, request_id=request)) == (409, "duplicate")
+    assert statuses == [200, 200]
