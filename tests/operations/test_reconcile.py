@@ -2,6 +2,8 @@
 
 import json
 import math
+import zlib
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,15 +11,21 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import TopicPartition
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.operations import reconcile
 from infra.operations.reconcile.kafka import KeptRecord, opened
-from infra.operations.reconcile.router import Evidence, in_order, person_keys
+from infra.operations.reconcile.router import Evidence, in_order, mark_published, person_keys
+from services.messaging import packets
 from services.messaging.cloudevents import KafkaRecord
 from services.runtime import database, positions
 from services.runtime.positions import Gap
+from tests.builders.events import a_record as a_referral_record
+from tests.builders.events import cancelled, received
 from tests.builders.reference_data import DIRECTORY, FOLDER
+from tests.builders.referrals import GP, a_referral
 from tests.router.conftest import emptied
+from tests.router.stored import apply
 
 KEY = "a" * 32
 NOON = datetime(2026, 11, 5, 12, tzinfo=UTC)
@@ -100,6 +108,34 @@ async def test_commands_that_kafka_no_longer_has_are_counted_by_topic(migrated: 
         await positions.save(engine, "router", {}, gaps)
         assert await reconcile._lost_commands(on) == {"hub.of-nobody.command": 4}
     await engine.dispose()
+
+
+async def test_of_a_packet_what_kafka_has_is_published_and_the_rest_waits(engine: AsyncEngine) -> None:
+    await apply(engine, a_referral_record(received(GP, a_referral())))
+    on_kafka, differs, missing = {"case.event": 0}, {"case.event": 1, "hub.blaby.case": 0}, dict[str, int]()
+    waits = [["case.event", "hub.blaby.case"], ["hub.blaby.case"], []]
+    for known, differing, left in zip((missing, on_kafka, differs), (0, 0, 0), waits, strict=True):
+        assert await mark_published(engine, await checksums(engine, known)) == differing
+        assert await waiting(engine) == left
+
+    await apply(engine, a_referral_record(cancelled(GP)))
+    assert await mark_published(engine, await checksums(engine, differs)) == 1
+
+
+async def checksums(engine: AsyncEngine, known: Mapping[str, int]) -> dict[tuple[str, str], int]:
+    """Return those of the router's events on these topics, each with something added."""
+    async with engine.connect() as tx:
+        found = [one.message for one in await packets.published(tx, "router")]
+    return {
+        (one.target, dict(one.headers)["ce_id"].decode()): zlib.crc32(one.value) + known[one.target]
+        for one in found
+        if one.target in known
+    }
+
+
+async def waiting(engine: AsyncEngine) -> list[str]:
+    async with engine.connect() as tx:
+        return [one.message.target for one in await packets.published(tx, "router") if one.published_at is None]
 
 
 async def test_two_repairs_do_not_run_at_the_same_time(migrated: str) -> None:

@@ -152,13 +152,13 @@ async def apply(
     done = differing = 0
     for at, records in in_order(inputs, evidence):
         await Batches(engine, directory, clock=lambda at=at: at).receive([one.record for one in records])  # type: ignore[misc]  # a lambda's default
-        differing += await _mark_published(engine, evidence.values)
+        differing += await mark_published(engine, evidence.values)
         done += len(records)
         report("applied by the router", done)
     return differing
 
 
-async def _mark_published(engine: AsyncEngine, values: Mapping[tuple[str, str], int]) -> int:
+async def mark_published(engine: AsyncEngine, values: Mapping[tuple[str, str], int]) -> int:
     """Mark what Kafka has of the outbox as published, as a relay does with what it has sent. Return how many events differ from Kafka's."""
     differing, more = 0, True
     while more:
