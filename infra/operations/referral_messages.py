@@ -105,7 +105,7 @@ def _header(message: Message, name: str) -> str:
 
 
 def _opened(schema: str) -> TextClause:
-    """Return the statement for packets of a shard; `waiting`: places of messages that a target has not taken yet."""
+    """Return the statement for packets of a shard; `waiting`: places of messages that are held."""
     return text(f"""
         select id, content, created_at, published_at, array(
             select unnest(places) from {schema}.packet_held as held

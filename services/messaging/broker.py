@@ -34,6 +34,15 @@ ACK_POLICY = AckPolicy.NACK_ON_ERROR
 BATCH_RETRY_SECONDS = 60.0
 """How long the handler retries a batch before Kafka delivers it again; far below max.poll.interval.ms (300 s)."""
 
+AT_ONCE = (1, 500)
+"""Fewest bytes that Kafka returns, and how many milliseconds it waits for them: a fetch ends with the first record."""
+
+FOR_ENOUGH = (200_000, 50)
+"""The same while records come fast: batches are larger, and fewer."""
+
+PACE_SECONDS, FAST_RECORDS = 0.25, 25
+"""More records than FAST_RECORDS in PACE_SECONDS come fast."""
+
 SESSION_MS = 10_000
 
 GRACEFUL_SECONDS = 5.0
@@ -82,6 +91,8 @@ def subscribe(
         ack_policy=ACK_POLICY,
         max_records=BATCH,
         batch_timeout_ms=100,
+        fetch_min_bytes=AT_ONCE[0],
+        fetch_max_wait_ms=AT_ONCE[1],
         session_timeout_ms=SESSION_MS,
         listener=handler,
         parser=_parse,
@@ -166,6 +177,7 @@ class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             positions.end_of = self._end_of
         self.consumer: Callable[[], Any] = lambda: None
         self.paused: frozenset[str] = frozenset()
+        self._pace = _FetchPace(lambda: self.consumer())
         self._busy = asyncio.Lock()
         self._revoked = False
         self.joined = False
@@ -173,6 +185,7 @@ class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
     async def handle(self, records: tuple[ConsumerRecord[bytes, bytes], ...]) -> None:
         async with self._busy:
             self._revoked = False
+            self._pace.count(len(records))
             began = time.monotonic()
             held = await self._until_received([_record(record) for record in records])
             self._pause(held, {record.topic for record in records})
@@ -258,6 +271,30 @@ class _BatchHandler(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             self._positions.forget()
         self._set_paused(self.paused & {partition.topic for partition in assigned})
         log.info("partitions_assigned", partitions=len(assigned))
+
+
+class _FetchPace:
+    """Lets the fetches of a consumer wait for enough while records come fast, and for the first one otherwise."""
+
+    def __init__(self, consumer: Callable[[], Any]) -> None:
+        self._consumer = consumer
+        self._counted = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def count(self, records: int) -> None:
+        """Count the records of a batch."""
+        self._counted += records
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(PACE_SECONDS, self._set)
+
+    def _set(self) -> None:
+        """Set how the following fetches wait; aiokafka reads it for each."""
+        is_fast, self._counted, self._timer = self._counted > FAST_RECORDS, 0, None
+        if (consumer := self._consumer()) is not None:
+            fetcher = consumer._fetcher
+            fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = FOR_ENOUGH if is_fast else AT_ONCE
+        if is_fast:
+            self.count(0)
 
 
 def _record(record: "ConsumerRecord[bytes, bytes]") -> KafkaRecord:

@@ -135,6 +135,8 @@ async def lock_shards(tx: Transaction, schema: str) -> list[int]:
 async def read(tx: Transaction, schema: str, shards: Sequence[int], paused: Iterable[str]) -> Round:
     """Return the next packets of these shards, and what is held of topics that are not paused."""
     backlog = Round(frozenset(paused))
+    if not shards:
+        return backlog
     limits = {"shards": list(shards), "round": ROUND, "bytes": ROUND_BYTES}
     held = await tx.execute(_select_held(schema), limits | {"paused": sorted(backlog.paused)})
     for shard, target, packet, places, content in held:

@@ -252,7 +252,7 @@ _RESERVE = text(f"""
         (person_key, reference, recipient, channel, last, next, lease, attempts, first_attempt_at, due_at, due_since)
     select person_key, reference, recipient, channel, count, case when channel = 'mailbox' then count + 1 else 1 end,
            case when leased then cast(:lease as uuid) end, cast(leased as integer), case when leased then at end,
-           case when channel <> 'mailbox' then at + make_interval(secs => case when leased then cast(:seconds as float) else 0 end) end,
+           case when leased then at + make_interval(secs => :seconds) when channel <> 'mailbox' then at end,
            case when channel <> 'mailbox' then at end
     from unnest(cast(:keys as text[]), cast(:references as text[]), cast(:recipients as text[]), cast(:channels as text[]),
                 cast(:counts as integer[]), cast(:startable as boolean[]))

@@ -127,7 +127,7 @@ class Batches:
         letter = _dead_letter(read, reason)
         self._share.check([record], [letter])
         async with database.transaction(self._engine, SCHEMA) as tx:
-            await store.save_keys(tx, await store.lock(tx, [read.person_key]), {})
+            await store.save_keys(tx, await store.lock(tx, [read.person_key]), [read.person_key])
             await dead_letters.add(tx, SCHEMA, [letter])
         self._share.count_checked()
 
@@ -145,7 +145,7 @@ class Batches:
     async def _reject_resubmitted(self, row: ReleasableLetter, reason: str) -> None:
         read = read_record(row.record)
         async with database.transaction(self._engine, SCHEMA) as tx:
-            await store.save_keys(tx, await store.lock(tx, [read.person_key]), {})
+            await store.save_keys(tx, await store.lock(tx, [read.person_key]), [read.person_key])
             for locked_row in await resubmit.take(tx, SCHEMA, [row]):
                 await resubmit.reject_resubmitted(tx, SCHEMA, locked_row, _dead_letter(read, reason))
 
@@ -314,7 +314,7 @@ class _Batch:
         done = records.index(left[0].record) if left else len(records)
         in_order = [self.letters[record] for record in dict.fromkeys(records[:done]) if record in self.letters]
         share.check(records[:done], in_order)
-        await self._write(locked)
+        await self._write(locked, [one.person_key for one in read[:done]])
         await dead_letters.add(self.tx, SCHEMA, in_order)
         return done
 
@@ -328,7 +328,7 @@ class _Batch:
             (row.person_key, message_group) for row in locked_rows.values() for message_group in row.message_groups
         }
         left = {one.record for one in await self._apply([read[record] for record in locked_rows], locked)}
-        await self._write(locked)
+        await self._write(locked, [one.person_key for record, one in read.items() if record not in left])
         for record, letter in self.letters.items():
             await resubmit.reject_resubmitted(self.tx, SCHEMA, locked_rows[record], letter)
         done = [row for record, row in locked_rows.items() if record not in self.letters and record not in left]
@@ -373,9 +373,8 @@ class _Batch:
 
     async def _read(self, inputs: Sequence[Input], locked: Locked) -> None:
         keys = dict.fromkeys(one.person_key for one in inputs)
-        tallies = {key: tally for key, tally in locked.tallies.items() if key in keys}
-        self.states = {key: PersonAggregate.empty(key) for key in keys if key not in tallies}
-        self.states |= await loading.load(self.tx, inputs, tallies)
+        self.states = {key: PersonAggregate.empty(key) for key in keys if key not in locked.rows}
+        self.states |= await loading.load(self.tx, inputs, locked.rows)
         self.stored = dict(self.states)
         messages = [one.event.data for one in inputs]
         sent = [one.referral for one in messages if isinstance(one, ReferralReceived | ReferralUpdated)]
@@ -488,11 +487,12 @@ class _Batch:
             data=data,
         )
 
-    async def _write(self, locked: Locked) -> None:
+    async def _write(self, locked: Locked, keys: Iterable[PersonKey]) -> None:
+        """Write what was applied; `keys`: those of the records that are not postponed."""
         changed = Changed()
         for key, state in self.states.items():
             changed.add(self.stored[key], state)
-        await store.save_keys(self.tx, locked, self.states)
+        await store.save_keys(self.tx, locked, keys, self.states)
         contents = [store.content_of(one) for one in self.applied]
         added = await outbox.add(self.tx, SCHEMA, self.messages, contents)
         await store.record_inputs(self.tx, self.applied, added.contents, self.now, self.directory.version)

@@ -27,19 +27,20 @@ from services.router.decide.model import (
     PersonTally,
     ReferralRecord,
 )
-from services.router.store import Input
+from services.router.store import Input, KeyRow
 from services.runtime.database import Transaction
 
 States = dict[PersonKey, PersonAggregate]
 
 
-async def load(tx: Transaction, inputs: Sequence[Input], tallies: Mapping[PersonKey, KeyTally]) -> States:
-    """Return what decisions on these inputs read under the keys of `tallies`, which are locked."""
-    inputs = [one for one in inputs if one.person_key in tallies]
+async def load(tx: Transaction, inputs: Sequence[Input], keys: Mapping[PersonKey, KeyRow]) -> States:
+    """Return what decisions on these inputs read under those of `keys`, which are locked."""
+    inputs = [one for one in inputs if one.person_key in keys]
+    tallies = {one.person_key: KeyTally(*keys[one.person_key][1:3]) for one in inputs}
     states = {key: PersonAggregate(key, tally=tally) for key, tally in tallies.items()}
     if not inputs:
         return states
-    rows = _Rows()
+    rows = _Rows(numbers={(key, number) for key in _compared(inputs) for number in keys[key].undoubted})
     for row in await tx.execute(_FIND, _sought(inputs)):
         rows.add(row)
     for row in await tx.execute(_READ, rows.concerned(_cases(inputs))):
@@ -82,23 +83,23 @@ def _margin(inputs: Iterable[Input]) -> Counter[PersonKey]:
     return margin
 
 
+def _compared(inputs: Iterable[Input]) -> set[PersonKey]:
+    """Return the keys of the inputs whose person is compared with the persons under the key."""
+    return {one.person_key for one in inputs if isinstance(one.event.data, ReferralReceived | ReferralUpdated)}
+
+
 def _sought(inputs: Sequence[Input]) -> dict[str, list[Any]]:
     named = sorted({(one.person_key, reference) for one in inputs for reference in _references(one)})
     margin = _margin(inputs)
-    whole = [
-        (one.person_key, one.event.data)
+    sought = {
+        (one.person_key, one.event.data.reference, key)
         for one in inputs
         if isinstance(one.event.data, ReferralReceived | ReferralUpdated)
-    ]
-    sought = {
-        (person_key, data.reference, key)
-        for person_key, data in whole
-        for key in Description.of(data.referral.person).keys
+        for key in Description.of(one.event.data.referral.person).keys
     }
     return {
         "keys": [key for key, _ in named],
         "references": [reference for _, reference in named],
-        "compared_keys": sorted({person_key for person_key, _ in whole}),
         "described_keys": [key for key, _, _ in sorted(sought)],
         "described_references": [reference for _, reference, _ in sorted(sought)],
         "descriptions": [description for _, _, description in sorted(sought)],
@@ -128,11 +129,7 @@ _FIND = text("""
     from sought cross join lateral (
         select person_no, reference from router.referral
         where person_key = sought.key and by_verification = sought.description and person_no >= sought.first_person
-        order by person_no limit sought.most) as found
-    union all
-    select person.person_key, person.person_no, null, null, null, null, null
-    from router.person as person
-    where person.undoubted_key = any(cast(:compared_keys as text[]))""")
+        order by person_no limit sought.most) as found""")
 
 
 # ---- persons and cases ----------------------------------------------------------------------------------------------

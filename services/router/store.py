@@ -23,7 +23,6 @@ from services.router.decide.model import (
     CaseRecord,
     CaseTally,
     Category,
-    KeyTally,
     PersonRecord,
     PersonTally,
     ReferralRecord,
@@ -60,11 +59,12 @@ class Input:
 
 
 class KeyRow(NamedTuple):
-    """Row of a person key: the sequence number of its last event, and its tally."""
+    """Row of a person key: the sequence number of its last event, its tally, and the persons who do not differ from another."""
 
     last_sequence: int = 0
     persons: int = 0
     verified_persons: int = 0
+    undoubted: tuple[int, ...] = ()
 
 
 class ConcurrentInsert(TimeoutError):
@@ -83,31 +83,32 @@ class Locked:
         self.last[key] += 1
         return self.last[key]
 
-    @property
-    def tallies(self) -> dict[PersonKey, KeyTally]:
-        """Tallies of the keys that are not new."""
-        return {key: KeyTally(row.persons, row.verified_persons) for key, row in self.rows.items()}
-
 
 async def lock(tx: Transaction, keys: Iterable[PersonKey]) -> Locked:
     """Lock these person keys in key order. A new key has no row to lock: `save_keys` inserts it."""
     ordered = sorted(set(keys))
     result = await tx.execute(LOCK_KEYS, {"keys": ordered})
-    rows = {PersonKey(key): KeyRow(*row) for key, *row in result}
+    rows = {PersonKey(key): KeyRow._make([*numbers, tuple(undoubted)]) for key, *numbers, undoubted in result}
     return Locked({key: rows.get(key, KeyRow()).last_sequence for key in ordered}, rows)
 
 
 LOCK_KEYS = text("""
-    select person_key, last_sequence, persons, verified_persons from router.person_key
+    select person_key, last_sequence, persons, verified_persons, undoubted from router.person_key
     where person_key = any(cast(:keys as text[])) order by person_key for update""")
 
 
-async def save_keys(tx: Transaction, locked: Locked, states: Mapping[PersonKey, PersonAggregate]) -> None:
-    """Insert the new keys, and update those that changed. It precedes every other write: from then on new keys are locked too.
+async def save_keys(
+    tx: Transaction,
+    locked: Locked,
+    keys: Iterable[PersonKey],
+    states: Mapping[PersonKey, PersonAggregate] | None = None,
+) -> None:
+    """Insert those of `keys` that are new, and update those that changed. `keys`: all under which this transaction writes.
 
-    Raises ConcurrentInsert if another transaction has inserted one of them since `lock`: what was read under it is out of date.
+    It precedes every other write: from then on new keys are locked too. Raises ConcurrentInsert if another transaction has inserted one of
+    them since `lock`: what was read under it is out of date.
     """
-    rows = {key: _key_row(key, locked, states) for key in locked.last}
+    rows = {key: _key_row(key, locked, states or {}) for key in sorted(set(keys))}
     new = {key: row for key, row in rows.items() if key not in locked.rows}
     changed = {key: row for key, row in rows.items() if locked.rows.get(key, row) != row}
     if new and (await tx.execute(_INSERT_KEYS, _key_columns(new))).rowcount != len(new):
@@ -117,8 +118,12 @@ async def save_keys(tx: Transaction, locked: Locked, states: Mapping[PersonKey, 
 
 
 def _key_row(key: PersonKey, locked: Locked, states: Mapping[PersonKey, PersonAggregate]) -> KeyRow:
-    tally = states[key].tally if key in states else locked.rows.get(key, KeyRow())[1:]
-    return KeyRow(locked.last[key], *tally)
+    row = locked.rows.get(key, KeyRow())
+    if key not in states:
+        return row
+    state = states[key]
+    undoubted = {*state.index.undoubted, *(number for number in row.undoubted if number not in state.persons)}
+    return KeyRow(locked.last[key], *state.tally, tuple(sorted(undoubted)))
 
 
 def _key_columns(rows: Mapping[PersonKey, KeyRow]) -> dict[str, list[Any]]:
@@ -127,19 +132,21 @@ def _key_columns(rows: Mapping[PersonKey, KeyRow]) -> dict[str, list[Any]]:
         "numbers": [row.last_sequence for row in rows.values()],
         "persons": [row.persons for row in rows.values()],
         "verified": [row.verified_persons for row in rows.values()],
+        "undoubted": [",".join(map(str, row.undoubted)) for row in rows.values()],
     }
 
 
 _GIVEN_KEYS = """
-    unnest(cast(:keys as text[]), cast(:numbers as bigint[]), cast(:persons as integer[]), cast(:verified as integer[]))
-        as given (key, number, persons, verified)"""
+    unnest(cast(:keys as text[]), cast(:numbers as bigint[]), cast(:persons as integer[]), cast(:verified as integer[]),
+           cast(:undoubted as text[])) as given (key, number, persons, verified, undoubted)"""
 
 _INSERT_KEYS = text(f"""
-    insert into router.person_key (person_key, last_sequence, persons, verified_persons)
-    select key, number, persons, verified from {_GIVEN_KEYS} order by key
+    insert into router.person_key (person_key, last_sequence, persons, verified_persons, undoubted)
+    select key, number, persons, verified, cast(string_to_array(undoubted, ',') as integer[]) from {_GIVEN_KEYS} order by key
     on conflict do nothing""")  # noqa: S608 - constants
 _UPDATE_KEYS = text(f"""
-    update router.person_key set last_sequence = given.number, persons = given.persons, verified_persons = given.verified
+    update router.person_key set last_sequence = given.number, persons = given.persons, verified_persons = given.verified,
+        undoubted = cast(string_to_array(given.undoubted, ',') as integer[])
     from {_GIVEN_KEYS} where person_key = given.key""")  # noqa: S608 - constants
 
 
@@ -311,12 +318,11 @@ _WRITE_PERSONS = text("""
     ) as given on known.person_key = given.key and known.person_no = given.number
     when matched then update set referrals = given.referrals, verified = given.verified, provisional = given.provisional,
         tracing_reasons = given.reasons, check_before_contact = given.checks, state = given.state, updated_at = :now,
-        doubted_since = case when given.doubted_since is not null then coalesce(known.doubted_since, given.doubted_since) end,
-        undoubted_key = case when not 'does-not-match' = any(given.reasons) then key end
+        doubted_since = case when given.doubted_since is not null then coalesce(known.doubted_since, given.doubted_since) end
     when not matched then insert (person_key, person_no, referrals, verified, provisional, tracing_reasons, doubted_since,
-        undoubted_key, check_before_contact, state, updated_at)
+        check_before_contact, state, updated_at)
     values (key, number, given.referrals, given.verified, given.provisional, given.reasons, given.doubted_since,
-        case when not 'does-not-match' = any(given.reasons) then key end, checks, given.state, :now)""")
+        checks, given.state, :now)""")
 
 
 def _case_columns(cases: Sequence[tuple[PersonKey, CaseRecord, CaseTally]]) -> dict[str, list[Any]]:

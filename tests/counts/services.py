@@ -149,12 +149,8 @@ class Services:
         channels = await stack.enter_async_context(notifier.create_channels(self._settings, recipients, texts))
         self._deliverer = Deliverer(engine, channels, texts, recorded=relay.wake)
         composer = FeedbackComposer(recipients, texts, channels)
-        self._consumer = CaseEventConsumer(engine, composer, self._notifier_committed)
+        self._consumer = CaseEventConsumer(engine, composer, relay.wake, reserving=self._deliverer.reserving)
         self._read_by_notifier = Positions(engine, "notifier")
-
-    def _notifier_committed(self) -> None:
-        self._deliverer.wake()
-        self._relays["notifier"].wake()
 
     async def _stop(self) -> None:
         for task in self._running:

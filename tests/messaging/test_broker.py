@@ -59,6 +59,24 @@ async def test_several_bootstrap_servers_may_be_set(settings: Settings, topic: s
     assert seen == [b"1"]
 
 
+async def test_fetches_wait_for_enough_only_while_records_come_fast(settings: Settings, topic: str) -> None:
+    await publish(settings.kafka, topic, [b"1"] * 100)
+    kafka = broker.create(settings, name="tests")
+
+    async def receive(_: Sequence[KafkaRecord]) -> None: ...
+
+    subscription = broker.subscribe(kafka, [topic], group=f"group-{topic}", receive=receive)
+    await kafka.start()
+    fetcher = subscription._subscriber.consumer._fetcher
+    try:
+        async with asyncio.timeout(60):
+            for expected in (broker.AT_ONCE, broker.FOR_ENOUGH, broker.AT_ONCE):
+                while (fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms) != expected:
+                    await asyncio.sleep(0.01)
+    finally:
+        await kafka.stop()
+
+
 async def test_a_failed_batch_is_retried_with_growing_delays_until_it_succeeds(settings: Settings, topic: str) -> None:
     await publish(settings.kafka, topic, [b"1", b"2"])
     seen, failures = Seen(), []

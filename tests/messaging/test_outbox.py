@@ -67,6 +67,16 @@ async def test_a_relay_killed_between_publish_and_mark_repeats_records_but_loses
     assert list(dict.fromkeys(seen)) == [1, 2, 3, 4, 5]
 
 
+async def test_a_relay_whose_shards_are_all_locked_reads_nothing(
+    engine: AsyncEngine, bootstrap: str, topic: str
+) -> None:
+    await put(engine, OutboxMessage(topic, an_event("person", 1)))
+    async with engine.begin() as tx:
+        assert len(await relay.lock_shards(tx, "tried")) == SHARDS
+        assert await Relay(engine, "tried", bootstrap)._round() == (False, False)
+    assert await unpublished(engine) == 1
+
+
 async def test_nothing_is_published_while_it_could_not_be_marked(
     engine: AsyncEngine, bootstrap: str, topic: str
 ) -> None:

@@ -134,7 +134,7 @@ async def test_a_consumer_that_is_stuck_on_its_batch_is_stopped(
     await publish(settings.kafka, topic, [b"1"])
     async with watched(settings, topic, never) as watching:
         with pytest.raises(Stalled, match="consumer"):
-            await asyncio.wait_for(watching, 60)
+            await asyncio.wait_for(watching, 180)
 
 
 async def test_a_consumer_that_no_longer_fetches_is_stopped(
@@ -156,10 +156,10 @@ async def test_a_consumer_that_no_longer_fetches_is_stopped(
     async with watched(settings, topic, receive) as watching:
         await seen.until(1)
         monkeypatch.setattr("aiokafka.AIOKafkaConsumer.getmany", fetches_nothing)
-        await asyncio.wait_for(broken.wait(), 60)  # a fetch that began before would bring the next record
+        await asyncio.wait_for(broken.wait(), 180)  # a fetch that began before would bring the next record
         await publish(settings.kafka, topic, [b"2"])
         with pytest.raises(Stalled, match="consumer"):
-            await asyncio.wait_for(watching, 60)
+            await asyncio.wait_for(watching, 180)
 
 
 async def test_a_slow_consumer_is_not_stopped(

@@ -139,12 +139,12 @@ async def test_no_query_reads_the_history(migrated: str) -> None:
 _MANY = """
     with numbers as (select n, lpad(to_hex(n), 32, '0') as key from generate_series(1, 20000) as n), persons as (
         insert into router.person (person_key, person_no, referrals, verified, provisional, tracing_reasons, doubted_since,
-            state, updated_at)
-        select key, 1, 1, 0, true, '{no-number}', now() + make_interval(secs => n), '{}', now() from numbers
+            check_before_contact, state, updated_at)
+        select key, 1, 1, 0, true, '{no-number}', now() + make_interval(secs => n), false, '', now() from numbers
     )
     insert into router."case" (person_key, case_id, person_no, status, business_status, pathway, reasons, directory_version, tally, state,
         opened_at, updated_at, ended_at)
-    select key, key, 1, 'completed', 'assessed', 'housing-mot', '{}', 'v', '{}', '{}', now(), now(), case when n % 1000 > 0 then now() end
+    select key, key, 1, 'completed', 'assessed', 'housing-mot', '{}', 'v', '', '', now(), now(), case when n % 1000 > 0 then now() end
     from numbers"""
 
 

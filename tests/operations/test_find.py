@@ -26,18 +26,25 @@ from schemas.topics import CASE_EVENT, REFERRAL_EVENT
 from services.messaging import dead_letters, packets
 from services.messaging.cloudevents import KafkaRecord
 from services.messaging.dead_letters import DeadLetter
+from services.messaging.packets import shard_of
 from services.router.consumer import Batches
 from services.runtime import database as databases
 from tests.builders.bars import a_bars_message
 from tests.builders.events import NOW, a_command
 from tests.builders.forms import a_form
 from tests.builders.reference_data import DIRECTORY
+from tests.builders.referrals import an_nhs_number
 from tests.intake.running import SECRET, InProcess, install
 from tests.notifier.builders import GP, the_recipients
 from tests.notifier.running import a_notifier
 from tests.operations.command_line import run
 from tests.router.conftest import emptied
 from tests.router.stored import rows
+
+
+def person_key(nhs_number: str) -> str:
+    return find.identifiers.person_key(SECRET, nhs_number, "", "")
+
 
 BY = Operator("A. Operator", "the practice asked")
 NUMBER = "9990000026"
@@ -272,6 +279,33 @@ async def test_the_position_says_what_a_referral_waits_for_at_every_stage(instal
     for command in (wait.partition("; ")[2] for wait in failed):
         [shown] = await feedback.named(installed.engine, [command.removeprefix("lightbulb feedback show ")])
         assert (shown.reference, shown.state) == (reference, "failed")
+
+
+async def test_a_trace_has_the_messages_of_its_referral_and_opens_no_packet_of_others(installed: Installation) -> None:
+    key = person_key(NUMBER)
+    neighbour = next(number for number in iter(an_nhs_number, "") if shard_of(person_key(number)) == shard_of(key))
+    reference, other = await installed.refer(), await installed.refer("FCP-2026-11835", nhs_number=neighbour)
+    await installed.decide(*await installed.publish("intake", REFERRAL_EVENT))
+    [[case]] = await rows(installed.engine, "select case_id from router.referral where reference = :r", r=reference)
+    await installed.publish("router", CASE_EVENT, "hub.triage.case")
+    await installed.decide(a_command("triage", Accept, case, key=key, expected_version=9))
+    async with installed.engine.begin() as tx:
+        assert await tx.scalar(text("select count(distinct packet) from router.case_event")) == 1
+        opened = (
+            "insert into router.packet (shard, messages, targets, content) values (:shard, 1, :targets, 'not a packet')"
+        )
+        await tx.execute(text(opened), {"shard": shard_of(key), "targets": [CASE_EVENT]})
+
+    for one, waits in ((reference, 1), (other, 0)):
+        found = await trace.path(installed.url, one)
+        assert [(step.place, step.what) for step in found.steps if "." in step.place] == [
+            ("referral.event", "referral.received"),
+            ("hub.triage.case", "case.opened"),
+        ]
+        assert found.now is not None
+        unpublished = [wait for wait in found.now.waits_for if wait.startswith("Kafka")]
+        assert len(unpublished) == waits
+        assert all(wait.startswith("Kafka: 1 not published on hub.triage.case") for wait in unpublished)
 
 
 async def test_the_position_names_a_dead_letter_of_a_command_for_its_case(installed: Installation) -> None:

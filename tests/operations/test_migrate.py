@@ -61,7 +61,7 @@ def test_topics_with_fewer_replicas_are_a_failure(servers: str) -> None:
     [
         ("comment on table alembic_version is 'another build'", "schema version 0001 of another build"),
         ("update alembic_version set version_num = '9999'", "schema version 9999, which this version does not have"),
-        ("drop table notifier.outbox", "The schema notifier lacks tables"),
+        ("drop table notifier.packet", "The schema notifier lacks tables"),
     ],
 )
 def test_a_schema_that_is_not_that_of_this_version_is_a_failure(servers: str, change: str, text: str) -> None:

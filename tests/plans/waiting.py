@@ -64,7 +64,6 @@ ANOTHER = {
     "by_name": "md5('n' || i)",
     "by_verification": "null",
     "tracing_reasons": "array['does-not-match']",
-    "undoubted_key": "null",
 }
 """Another person of the same number than all before."""
 

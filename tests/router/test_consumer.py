@@ -190,7 +190,7 @@ async def test_a_router_that_waits_for_a_new_person_key_begins_again_and_makes_n
 ) -> None:
     first, second = a_record(received(GP, a_referral())), a_record(received(FORM, a_form()))
     async with engine.begin() as tx:
-        await store.save_keys(tx, await store.lock(tx, [KEY]), {})
+        await store.save_keys(tx, await store.lock(tx, [KEY]), [KEY])
         waiting = asyncio.create_task(apply(engine, first, second))
         await until_waiting(engine)
     with pytest.raises(ConcurrentInsert):
@@ -326,3 +326,11 @@ async def test_the_history_names_the_referrals_and_hubs_concerned(engine: AsyncE
 
     found = await rows(engine, 'select "references", hubs from router.case_event order by sequence')
     assert found == [([GP], ["blaby"])]
+
+
+async def test_an_input_and_the_events_that_it_caused_point_into_one_packet(engine: AsyncEngine) -> None:
+    people = keys(20)
+    await apply(engine, *(a_record(received(reference(n), a_referral()), key=key) for n, key in enumerate(people)))
+
+    in_one_packet = "select count(*) from router.input join router.case_event using (person_key, packet)"
+    assert await rows(engine, in_one_packet) == [(len(people),)]

@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncpg
 
-from tests.chaos.harness.packet_decoder import DecodedPacket, PacketMessage, decode
+from tests.chaos.harness.packet_decoder import DecodedPacket, PacketMessage, decode, decompress
 
 PATIENCE_SECONDS = 60.0
 OURS = (asyncpg.SyntaxOrAccessError, asyncpg.DataError, asyncpg.exceptions.DataError)
@@ -201,12 +201,19 @@ async def referrals_at_intake(probe: Probe, references: Sequence[str]) -> list[R
 
 async def referrals(probe: Probe, person_keys: Sequence[str]) -> list[Row]:
     """Return the router's referrals of these persons."""
-    return await probe.fetch("select * from router.referral where person_key = any($1::text[])", person_keys)
+    rows = await probe.fetch("select * from router.referral where person_key = any($1::text[])", person_keys)
+    return [_with_state(row) for row in rows]
 
 
 async def cases(probe: Probe, person_keys: Sequence[str]) -> list[Row]:
     """Return the cases of these persons."""
-    return await probe.fetch('select * from router."case" where person_key = any($1::text[])', person_keys)
+    rows = await probe.fetch('select * from router."case" where person_key = any($1::text[])', person_keys)
+    return [_with_state(row) for row in rows]
+
+
+def _with_state(row: Row) -> dict[str, Any]:
+    """Return a row with its state as JSON."""
+    return dict(row) | {"state": decompress(row["state"]).decode()}
 
 
 async def inputs(probe: Probe, person_keys: Sequence[str]) -> list[Row]:

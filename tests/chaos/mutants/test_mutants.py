@@ -16,7 +16,7 @@ APPLY_ALL = "from tests.chaos.mutants import catalogue; [catalogue.apply(name, {
 WITHOUT_A_NAME = """
 from services.router import store
 from tests.chaos.mutants import catalogue
-del store.record_inputs
+del store.applied
 catalogue.apply("no-duplicate-guard", "router")
 """
 

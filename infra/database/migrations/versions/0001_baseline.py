@@ -155,16 +155,17 @@ ROUTER = (
     "create schema router",
     # `fillfactor`: rows that are updated often; of cases and referrals twice as many updates are then heap-only.
     # The lock of a person key, the number of its last case event, and how many persons it has; of how many a sender verified the number.
+    # `undoubted`: persons to whom a newcomer who is another person adds a doubt: the numbers of those who have none yet.
     """
         create table router.person_key (
             person_key text primary key,
             last_sequence bigint not null default 0,
             persons integer not null default 0,
-            verified_persons integer not null default 0
+            verified_persons integer not null default 0,
+            undoubted integer[] not null default '{}'
         ) with (fillfactor = 90)""",
     # A person is (person_key, person_no). `referrals`, `verified`: how many name the person, and with a verified number.
     # `tracing_reasons`: why the person must be traced; empty if there is no reason. `doubted_since`: since when there is one.
-    # `undoubted_key`: the person key, while a newcomer who is another person adds a doubt; null afterwards.
     """
         create table router.person (
             person_key text not null,
@@ -177,11 +178,9 @@ ROUTER = (
             check_before_contact boolean not null,
             state bytea storage external not null,
             updated_at timestamptz not null,
-            undoubted_key text,
             primary key (person_key, person_no)
         )""",
     "create index person_to_trace on router.person (doubted_since, person_key, person_no) where doubted_since is not null",
-    "create index person_undoubted on router.person (undoubted_key) where undoubted_key is not null",
     # `tally`: what is counted of the referrals of the case. `requested_since`: since when its holder has it and has not accepted it.
     """
         create table router."case" (
