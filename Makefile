@@ -68,7 +68,7 @@ chaos: $(READY) ## Inject faults into an installation, and check its guarantees:
 plans: $(READY) ## Explain every statement of the services with 2,000 and 200,000 waiting rows; ARGS=--all prints each
 	@$(RUN)/python -m tests.plans $(ARGS)
 
-counts: $(READY) ## Count rows, bytes of WAL, statements and record batches of a referral; ARGS="--persons 100000" beside others
+counts: $(READY) ## Count rows, bytes of WAL, statements and record batches of a referral; ARGS="--persons 100000" adds other persons
 	@$(RUN)/python -m tests.counts $(ARGS)
 
 field: $(READY) ## Run the field cases on an embedded installation; compare with the committed verdicts

@@ -51,7 +51,7 @@ from services.reference import partners
 
 console = Console(width=120)
 GIGABYTE = 10**9
-BYTES_A_PERSON = 35_000
+BYTES_A_PERSON = 25_000
 """Tables and indexes of one person, with something to spare; measured again with the first persons."""
 FIRST_PERSONS = 2_000
 RESERVE_BYTES = 5 * GIGABYTE

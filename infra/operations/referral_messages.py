@@ -41,14 +41,13 @@ async def find(connection: AsyncConnection, reference: str) -> ReferralMessages:
     row = (await connection.execute(_REFERRAL, {"reference": reference})).first()
     if row is None:
         return ReferralMessages()
-    keys = {"reference": reference, "key": row.person_key, "correlation": row.correlation_id, "latest": LATEST}
-
-    ids = [list(await connection.scalars(statement, keys)) for statement in (_PACKETS_OF_INTAKE, _PACKETS_OF_ROUTER)]
+    key, correlation = row.person_key, row.correlation_id
+    known = {"reference": reference, "key": key, "correlation": correlation, "latest": LATEST}
+    of_intake = list(await connection.scalars(_PACKETS_OF_INTAKE, known))
+    of_router = list(await connection.scalars(_PACKETS_OF_ROUTER, known)) if correlation else []
     return ReferralMessages(
-        await _in_packets(connection, "intake", row.person_key, ids[0], lambda one: _reference(one) == reference),
-        await _in_packets(
-            connection, "router", row.person_key, ids[1], lambda one: _conversation(one) == row.correlation_id
-        ),
+        await _in_packets(connection, "intake", key, of_intake, lambda one: _reference(one) == reference),
+        await _in_packets(connection, "router", key, of_router, lambda one: _conversation(one) == correlation),
     )
 
 

@@ -53,6 +53,7 @@ async def prepare(
     message_batch = await _read(tx, secret, messages, _LOCKED_REFERRALS)
     for message in messages:
         batch.decide(message_batch, secret, message)
+    await _check_refused(tx, message_batch)
     await _read_earlier_answers(tx, message_batch)
     return message_batch, [batch.answer(message_batch, at) for at in range(len(messages))]
 
@@ -222,6 +223,23 @@ def _select_referrals(lock: str) -> TextClause:
 
 _REFERRALS = _select_referrals("")
 _LOCKED_REFERRALS = _select_referrals("for update of referral")
+
+
+async def _check_refused(tx: Transaction, book: Batch) -> None:
+    """Raise ConcurrentUpdate if another process has accepted a message that is refused here: its ids were read before the locks."""
+    ids = {
+        (message.partner, "key", one)
+        for message, decision in zip(book.messages, book.decisions, strict=True)
+        if isinstance(message.outcome, Translated) and decision.verdict not in _NOT_REFUSED
+        for one in message.outcome.message_ids
+        if (message.partner, one) not in book.accepted
+    }
+    accepted, _ = await read_keys(tx, sorted(ids))
+    if accepted:
+        raise ConcurrentUpdate
+
+
+_NOT_REFUSED = frozenset(one for one in Verdict if one.is_stored or one is Verdict.REPEAT)
 
 
 async def _read_earlier_answers(tx: Transaction, message_batch: Batch) -> None:

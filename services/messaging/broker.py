@@ -35,7 +35,7 @@ BATCH_RETRY_SECONDS = 60.0
 """How long the handler retries a batch before Kafka delivers it again; far below max.poll.interval.ms (300 s)."""
 
 AT_ONCE = (1, 500)
-"""Fewest bytes that Kafka returns, and how many milliseconds it waits for them: a fetch ends with the first record."""
+"""Fewest bytes that Kafka returns, and how many milliseconds it waits for them. These are the defaults: a fetch ends with a record."""
 
 FOR_ENOUGH = (200_000, 50)
 """The same while records come fast: batches are larger, and fewer."""
@@ -91,8 +91,6 @@ def subscribe(
         ack_policy=ACK_POLICY,
         max_records=BATCH,
         batch_timeout_ms=100,
-        fetch_min_bytes=AT_ONCE[0],
-        fetch_max_wait_ms=AT_ONCE[1],
         session_timeout_ms=SESSION_MS,
         listener=handler,
         parser=_parse,

@@ -7,6 +7,7 @@ What could not be delivered for a long time fails finally.
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -36,6 +37,9 @@ EACH = 64
 LEASE_SECONDS = 30.0
 """Longer than any channel may take, so that no other process attempts the same feedback concurrently."""
 
+FIRST_SECONDS = 10.0
+"""How long after its lease a first attempt may begin, if the commit was slow: no channel takes longer than the rest. Later ones expire."""
+
 POLL_SECONDS = 0.5
 
 GIVE_UP_POLL_SECONDS = 5.0
@@ -58,11 +62,14 @@ class Reservation:
         self.leases: list[Lease] = []
         self.waits = False
         self._reserve = reserve
+        self.began = 0.0
 
     def reserve(self, recipient: str) -> bool:
         """Reserve one attempt. Return False if this process, or this recipient, has no capacity left."""
         if not self._reserve(recipient):
             return False
+        if not self.recipients:
+            self.began = time.monotonic()
         self.recipients.append(recipient)
         return True
 
@@ -159,7 +166,8 @@ class Deliverer:
         finally:
             self._reserved -= len(reservation.recipients)
             self._by_recipient.subtract(reservation.recipients)
-        if self._is_running:  # else the leases expire, and another process attempts them
+        is_in_time = time.monotonic() - reservation.began < FIRST_SECONDS
+        if self._is_running and is_in_time:  # else the leases expire, and then any process attempts them
             for one in reservation.leases:
                 self._start(one)
         if reservation.waits:
@@ -183,13 +191,10 @@ class Deliverer:
         while True:
             self._woken.clear()
             await self._wait_for_more()
-            self._may_be_due = self._capacity() <= 0 or bool(self._busy())
+            limit = min(self._capacity(), EACH)
+            self._may_be_due = limit <= 0 or bool(self._busy())
             try:
-                acquired = (
-                    await self._acquire_leases(min(self._capacity(), EACH))
-                    if self._capacity() > 0
-                    else Acquired([], False)
-                )
+                acquired = await self._acquire_leases(limit) if limit > 0 else Acquired([], False)
                 pause = 0.1
                 if not acquired.leases and not self._in_flight and not self._results:
                     self._progress.record()  # another process has leased what is due

@@ -29,7 +29,7 @@ SCHEMA = "notifier"
 
 FAILED = "state = 'failed' and failed_at is not null"
 KEPT = "state = 'kept' and channel = 'mailbox' and collected_at is null"
-"""SQL conditions for the feedback that failed finally, and that nobody has fetched; an index finds it by the time it was composed."""
+"""SQL conditions for the feedback that failed finally, and that was not fetched yet; an index finds it by the time it was composed."""
 
 UNDELIVERED = "last - next + 1 + coalesce(cardinality(resend), 0)"
 """SQL expression of a row of notifier.conversation: how much feedback waits. Those with any have a `due_since`, by an index."""

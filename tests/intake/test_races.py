@@ -18,7 +18,12 @@ PROCESSES = 8
 
 
 @pytest.fixture
-async def processes(installation: Installation, engine: AsyncEngine) -> AsyncIterator[list[InProcess]]:
+async def processes(
+    installation: Installation, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[list[InProcess]]:
+    """Processes whose senders wait for as long as a busy machine takes."""
+    monkeypatch.setattr(limits, "HTTP_ANSWER_SECONDS", 60.0)
+    monkeypatch.setattr(limits, "COMMIT_SECONDS", 60.0)
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(InProcess(installation, engine)) for _ in range(PROCESSES)]
 
@@ -44,7 +49,7 @@ async def test_new_referrals_that_every_process_gets_at_once_in_another_order_ar
     processes: list[InProcess], engine: AsyncEngine, attempts: Counter[str]
 ) -> None:
     """A batch may lose once for each of the other processes, and is then answered: no sender is told to come again."""
-    messages = [named(id=f"r-{number}", bundle=f"b-{number}", seed=number) for number in range(24)]
+    messages = [named(id=f"r-{number}", bundle=f"b-{number}", seed=number) for number in range(8)]
     ids, order = [str(uuid4()) for _ in messages], random.Random(17)
     sending = [
         (number, sent(intake, messages[number], request_id=ids[number]))
@@ -111,3 +116,26 @@ async def test_further_names_of_a_kind_have_rows_of_their_own_and_each_finds_the
         "select message_name is not null as is_first, identifier_name from intake.message_key where identifier_name is not null",
     )
     assert Counter(row.is_first for row in of_first) == {True: 1, False: 2}
+
+
+async def test_a_repeat_that_is_decided_after_a_later_message_was_accepted_is_a_repeat(
+    processes: list[InProcess], engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids are read before the referral is locked. Meanwhile another process accepts the same message, and one that changes the referral."""
+    message, request = named(id="r-1", bundle="b-1", sent_at="2026-11-05T09:00:00Z"), str(uuid4())
+    later = named(id="r-1", reason="update", family="Later", sent_at="2026-11-05T10:00:00Z")
+    read_keys, waiting = store.read_keys, [(message, request), (later, str(uuid4()))]
+    statuses: list[int] = []
+
+    async def reading(*given: object) -> object:
+        found = await read_keys(*given)  # type: ignore[arg-type]
+        while waiting:
+            one, id_ = waiting.pop(0)
+            now, waiting[:] = waiting[:], []
+            statuses.append((await sent(processes[1], one, request_id=id_)).status)
+            waiting[:] = now
+        return found
+
+    monkeypatch.setattr(store, "read_keys", reading)
+    assert fault(await sent(processes[0], message, request_id=request)) == (409, "duplicate")
+    assert statuses == [200, 200]

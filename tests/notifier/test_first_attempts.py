@@ -116,6 +116,18 @@ async def test_after_a_crash_between_commit_and_first_attempt_feedback_is_told_o
     assert (accepted.sent_at - accepted.first_attempt_at).total_seconds() >= 1.0
 
 
+async def test_after_a_commit_so_slow_that_the_lease_may_end_first_feedback_is_told_once_when_it_has_ended(
+    engine: AsyncEngine, gp: GpSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "FIRST_SECONDS", 0.0)
+    async with a_notifier(engine, the_recipients({GP: gp.url}), lease_seconds=1.0) as notifier:
+        await compose(notifier, 1)
+        [accepted] = await until_rows(engine, ACCEPTED, 1)
+        assert (notifier.delivery._reserved, notifier.delivery._by_recipient.total()) == (0, 0)
+    assert len(gp.received) == 1
+    assert (accepted.sent_at - accepted.first_attempt_at).total_seconds() >= 1.0
+
+
 async def test_leased_feedback_is_not_given_to_another_process(engine: AsyncEngine) -> None:
     held = HeldChannel()
     async with (
