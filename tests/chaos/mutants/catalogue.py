@@ -325,10 +325,14 @@ def skip_locked_without_order() -> None:
 
     async def read(tx: "Transaction", schema: str, shards: Sequence[int], paused: Sequence[str]) -> relay.Round:
         found = await before(tx, schema, shards, paused)
-        few, parts = random.sample(sorted(found.packets), min(2, len(found.packets))), sorted(found.held)
-        some = random.sample(parts, min(2, len(parts)))
-        return relay.Round(
-            {place: found.packets[place] for place in few}, {place: found.held[place] for place in some}, more=True
+        packets = random.sample(sorted(found.packets), min(2, len(found.packets)))
+        held = random.sample(sorted(found.held), min(2, len(found.held)))
+        return dataclasses.replace(
+            found,
+            packets={place: found.packets[place] for place in packets},
+            held={place: found.held[place] for place in held},
+            blocked=set(),
+            more=True,
         )
 
     before = relay.read
