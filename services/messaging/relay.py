@@ -180,7 +180,8 @@ def _select_packets(schema: str) -> TextClause:
                     where published_at is null and shard = shards.shard order by id limit :round + 1
                 ) as next
             ) as measured
-        ) as waiting""")  # noqa: S608 - schema names are constants
+        ) as waiting
+        order by shards.shard, waiting.id""")  # noqa: S608 - schema names are constants
 
 
 def _select_held(schema: str) -> TextClause:
