@@ -197,7 +197,7 @@ def _rows(table: str, *states: str, without: Sequence[str] = ()) -> Callable[[Tr
 
 async def _sequences(tx: Transaction, schema: str) -> AsyncIterator[Line]:
     query = f"""
-        select person_key, concat_ws(' ', last_sequence, persons, verified_persons) as line from {schema}.person_key
+        select person_key, concat_ws(' ', last_sequence, persons, verified_persons, undoubted) as line from {schema}.person_key
         where last_sequence > 0"""
     async for row in await tx.stream(text(query)):
         yield Line(row.person_key, row.line)

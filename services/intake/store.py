@@ -239,7 +239,7 @@ async def _check_refused(tx: Transaction, book: Batch) -> None:
         raise ConcurrentUpdate
 
 
-_NOT_REFUSED = frozenset(one for one in Verdict if one.is_stored or one is Verdict.REPEAT)
+_NOT_REFUSED = frozenset(one for one in Verdict if one.is_stored or one in (Verdict.REPEAT, Verdict.UNRELATED))
 
 
 async def _read_earlier_answers(tx: Transaction, message_batch: Batch) -> None:

@@ -37,9 +37,9 @@ from services.runtime.watchdog import Progress, WatchedTask
 ROUND = 64
 """Maximum number of packets that one round reads of each shard, and of rows of each queue: what is held of a shard and topic."""
 
-ROUND_BYTES = 1024 * 1024
-"""Bytes, compressed, of packets that one round reads, in equal shares of the shards; as many of held ones, in shares of the queues.
-Of each at least one packet."""
+ROUND_BYTES = 8 * 1024 * 1024
+"""Bytes before compression of packets that one round reads, in equal shares of the shards; as many of held ones, in shares of the
+queues. Of each at least one packet."""
 
 BATCH_BYTES = 256 * 1024
 """Bytes of one record batch; a larger message is a batch of its own."""
@@ -207,8 +207,11 @@ def _select_held(schema: str) -> TextClause:
         order by chosen.shard, chosen.target, waiting.id""")  # noqa: S608 - schema names are constants
 
 
-_MEASURED = """row_number() over (order by id) as number,
-    sum(octet_length(content)) over (order by id rows unbounded preceding) - octet_length(content) as before"""
+_SIZE = "cast(cast('x' || encode(substring(content from 2 for 4), 'hex') as bit(32)) as bigint)"
+"""SQL expression for the size of a packet before compression, as the header of its frame says (compression.py)."""
+
+_MEASURED = f"""row_number() over (order by id) as number,
+    sum({_SIZE}) over (order by id rows unbounded preceding) - {_SIZE} as before"""
 
 
 def _within_limits(shares: str) -> str:

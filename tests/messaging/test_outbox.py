@@ -329,6 +329,20 @@ async def test_a_message_larger_than_a_batch_is_a_batch_of_its_own(
     assert await everything_on(bootstrap, topic) == [("person", number) for number in range(1, 4)]
 
 
+async def test_a_round_reads_no_more_than_its_bytes_however_small_they_are_compressed(
+    engine: AsyncEngine, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = an_event("person")
+    large = large.model_copy(update={"data": large.data.model_copy(update={"reference": "x" * 300_000})})
+    for _ in range(5):
+        await put(engine, OutboxMessage(topic, large))
+    monkeypatch.setattr(relay, "ROUND_BYTES", SHARDS * 600_000)
+    async with engine.begin() as tx:
+        found = await relay.read(tx, "tried", range(SHARDS), [])
+    assert [packet for _, packet in found.packets] == [1, 2]
+    assert found.more
+
+
 async def test_a_corrupt_packet_holds_up_its_shard_only(engine: AsyncEngine, bootstrap: str, topic: str) -> None:
     other = next(key for key in (f"other{number}" for number in range(100)) if shard_of(key) != shard_of("person"))
     for number in (1, 2):
