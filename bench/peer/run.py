@@ -14,7 +14,9 @@ from pathlib import Path
 
 import yaml
 from aiokafka.admin import AIOKafkaAdminClient
+from sqlalchemy import make_url
 
+from infra.database import roles
 from infra.local import installation
 from infra.local.embedded import ports_and_secrets
 from services.intake import app as intake
@@ -85,10 +87,10 @@ def write_files(folder: Path, benchmark: Benchmark) -> PeerFiles:
     return files
 
 
-def settings(files: PeerFiles, benchmark: Benchmark, *, http_port: int, metrics_port: int) -> Settings:
-    """Return the settings of one process."""
+def settings(files: PeerFiles, benchmark: Benchmark, service: str, *, http_port: int, metrics_port: int) -> Settings:
+    """Return the settings of one process of a service, which has its own role in PostgreSQL."""
     return Settings(
-        database=benchmark.database,
+        database=roles.url_of(benchmark.database, service),
         kafka=benchmark.kafka,
         secret_file=files.secret,
         directory=files.directory,
@@ -134,7 +136,7 @@ def start(files: PeerFiles, benchmark: Benchmark, processes: Processes) -> None:
     for (service, number), metrics_port in zip(names, ports, strict=True):
         name = service if benchmark.each[service] == 1 else f"{service}{number}"
         http_port = benchmark.loop_port if service == "intake" else 0
-        config = settings(files, benchmark, http_port=http_port, metrics_port=metrics_port)
+        config = settings(files, benchmark, service, http_port=http_port, metrics_port=metrics_port)
         processes[name] = subprocess.Popen(
             [sys.executable, "-m", MODULES[service]], env=environment(config), stdout=sys.stderr
         )
@@ -180,6 +182,8 @@ def main() -> None:
         files = write_files(folder, benchmark)
         asyncio.run(delete_topics(benchmark.kafka))
         installation.prepare(benchmark.database, benchmark.kafka, files.directory, replication=1)
+        if make_url(benchmark.database).password:
+            asyncio.run(roles.set_passwords(benchmark.database))
         start(files, benchmark, processes)
         announce(processes)
         sys.exit(first_to_end(processes))

@@ -37,7 +37,7 @@ BATCH_RETRY_SECONDS = 60.0
 AT_ONCE = (1, 500)
 """Fewest bytes that Kafka returns, and how many milliseconds it waits for them. These are the defaults: a fetch ends with a record."""
 
-FOR_ENOUGH = (200_000, 50)
+FOR_ENOUGH = (200_000, 100)
 """The same while records come fast: batches are larger, and fewer."""
 
 PACE_SECONDS, FAST_RECORDS = 0.25, 25

@@ -50,8 +50,8 @@ POLL_SECONDS = 0.5
 SHARD_RETRY_SECONDS = 0.02
 """How soon a relay polls again if another relay held a shard that its new packets may be in."""
 
-BUSY = 32
-LINGER_SECONDS = 0.02
+BUSY = 8
+LINGER_SECONDS = 0.05
 """After a round of at least BUSY messages, a relay that is woken waits this long for further commits: fewer and larger record batches."""
 
 START_SECONDS = 2.0

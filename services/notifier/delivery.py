@@ -47,9 +47,9 @@ GIVE_UP_POLL_SECONDS = 5.0
 
 GIVEN_UP_AT_ONCE = 64
 
-BUSY = 16
-LINGER_SECONDS = 0.02
-"""With EACH or more concurrent attempts, leasing and storing wait this long to make larger transactions; with BUSY or less, not at all."""
+BUSY = 8
+LINGER_SECONDS = 0.05
+"""With more than BUSY attempts under way or to be stored, leasing and storing wait this long to make larger transactions."""
 
 
 class Reservation:
@@ -219,8 +219,8 @@ class Deliverer:
                 await self._woken.wait()
 
     async def _wait_for_more(self) -> None:
-        if len(self._in_flight) > BUSY:
-            await asyncio.sleep(LINGER_SECONDS * min(len(self._in_flight) / EACH, 1.0))
+        if len(self._in_flight) + len(self._results) > BUSY:
+            await asyncio.sleep(LINGER_SECONDS)
 
     async def _acquire_leases(self, limit: int) -> Acquired:
         busy, lease = self._busy(), uuid4()

@@ -40,11 +40,11 @@ def test_the_practice_is_identified_by_its_token_and_its_feedback_goes_to_the_si
 def test_a_process_reads_its_settings_from_its_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     benchmark = a_benchmark()
     files = run.write_files(tmp_path, benchmark)
-    config = run.settings(files, benchmark, http_port=benchmark.loop_port, metrics_port=8005)
+    config = run.settings(files, benchmark, "intake", http_port=benchmark.loop_port, metrics_port=8005)
     for name, value in run.environment(config).items():
         monkeypatch.setenv(name, value)
     assert Settings() == config
-    assert (config.http_port, config.database) == (8001, "postgresql+asyncpg://postgres@127.0.0.1:8004/loop")
+    assert (config.http_port, config.database) == (8001, "postgresql+asyncpg://lightbulb_intake@127.0.0.1:8004/loop")
     assert len(config.secret()) >= 32
 
 
