@@ -97,7 +97,7 @@ async def installed(on: Servers, folder: Path) -> AsyncIterator[Installed]:
     benchmark = peer.Benchmark(0, f"http://{ports_and_secrets.HOST}:{port}/feedback", on.kafka, on.database, "full", {})
     try:
         files = await asyncio.to_thread(peer.write_files, folder, benchmark)
-        yield Installed(peer.settings(files, benchmark, http_port=0, metrics_port=1), received)
+        yield Installed(peer.settings(files, benchmark, "intake", http_port=0, metrics_port=1), received)
     finally:
         await runner.cleanup()
 
