@@ -318,18 +318,18 @@ def skip_locked_without_order() -> None:
     """Let all relays work on every shard at the same time, on a few packets of any age."""
     import random
 
-    from services.messaging import relay
+    from services.messaging import packets, relay
 
     async def lock_shards(tx: "Transaction", schema: str) -> list[int]:
-        return list(range(relay.SHARDS))
+        return list(range(packets.SHARDS))
 
-    async def read(tx: "Transaction", schema: str, shards: Sequence[int], paused: Sequence[str]) -> relay.Round:
+    async def read(tx: "Transaction", schema: str, shards: Sequence[int], paused: Iterable[str]) -> relay.Round:
         found = await before(tx, schema, shards, paused)
-        packets = random.sample(sorted(found.packets), min(2, len(found.packets)))
+        places = random.sample(sorted(found.packets), min(2, len(found.packets)))
         held = random.sample(sorted(found.held), min(2, len(found.held)))
         return dataclasses.replace(
             found,
-            packets={place: found.packets[place] for place in packets},
+            packets={place: found.packets[place] for place in places},
             held={place: found.held[place] for place in held},
             blocked=set(),
             more=True,
@@ -344,7 +344,7 @@ def moving_cursor() -> None:
     """Remember the last packet that the relay read, and read only those that come after it."""
     from services.messaging import relay
 
-    async def read(tx: "Transaction", schema: str, shards: Sequence[int], paused: Sequence[str]) -> relay.Round:
+    async def read(tx: "Transaction", schema: str, shards: Sequence[int], paused: Iterable[str]) -> relay.Round:
         found = await before(tx, schema, shards, paused)
         new = {place: messages for place, messages in found.packets.items() if place[1] > last.get(schema, 0)}
         if new:
@@ -360,9 +360,9 @@ def one_queue_of_all_topics() -> None:
     """Let a packet of which a topic refuses a message wait before all later ones of its shard; a few are read at a time."""
     from services.messaging import relay
 
-    async def mark(tx: "Transaction", schema: str, found: relay.Round, published: "set[relay.Waiting]") -> None:
-        whole = {place: messages for place, messages in found.packets.items() if published.issuperset(messages)}
-        await before(tx, schema, dataclasses.replace(found, packets=whole), published)
+    async def mark(tx: "Transaction", schema: str, backlog: relay.Round, published: "set[relay.Waiting]") -> None:
+        whole = {place: messages for place, messages in backlog.packets.items() if published.issuperset(messages)}
+        await before(tx, schema, dataclasses.replace(backlog, packets=whole), published)
 
     before = relay.mark
     relay.mark = changed(before, mark)
