@@ -71,12 +71,12 @@ async def test_only_events_since_the_given_time_are_republished_and_a_dry_run_ch
 async def test_the_events_of_few_persons_are_held_at_a_time(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await work(Router(engine), some_records(30), seed=5)
+    await work(Router(engine), some_records(8), seed=5)
     monkeypatch.setattr(republish, "PERSONS", 1)
     monkeypatch.setattr(republish, "PAGE", 2)
     selection = republish.Selection(republish.streams(BLABY))
     held = [len(page.by_person) async for page in republish.pages(engine, selection)]
-    assert (max(held), sum(held)) == (2, 30)
+    assert (max(held), sum(held)) == (2, 8)
     await republish.run(engine, BLABY, SINCE, BY)
     assert by_person(await stored(engine, copies=True)) == by_person(await stored(engine, copies=False))
 
