@@ -40,6 +40,7 @@ async def read(cluster: Kafka, count: int) -> list[bytes]:
     return values
 
 
+@pytest.mark.slow
 async def test_records_survive_a_restart_at_the_same_address(tmp_path: Path) -> None:
     first = kafka.start(tmp_path)
     try:

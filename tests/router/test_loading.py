@@ -186,6 +186,7 @@ def only_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_events, "MAX_OTHERS", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("only_the_first")
 async def test_decisions_on_a_part_are_those_on_everything(engine: AsyncEngine) -> None:
     stories = [
