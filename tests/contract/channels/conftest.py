@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import pytest
 
@@ -43,7 +44,7 @@ class Carrier:
     feedback: Feedback = field(init=False)
 
     def __post_init__(self) -> None:
-        self.feedback = a_feedback(GP_MESH if self.name == "mesh" else GP, f"{id(self)}")
+        self.feedback = a_feedback(GP_MESH if self.name == "mesh" else GP, str(uuid4()))
 
     def parcel(self, attempt: int = 1) -> DeliveryRequest:
         rendered = self.channel.render(self.feedback)
