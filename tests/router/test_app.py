@@ -148,6 +148,7 @@ store.append_history = die
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("patch", "kept"), [(AFTER_THE_COMMIT, 1), (IN_THE_MIDDLE, 0)], ids=["committed", "in the middle"]
 )
