@@ -26,21 +26,16 @@ class OutboxMessage:
 
 
 async def add(
-    tx: Transaction,
-    schema: str,
-    messages: Sequence[OutboxMessage],
-    contents: Sequence[Content] = (),
-    *,
-    republished: bool = False,
+    tx: Transaction, schema: str, messages: Sequence[OutboxMessage], contents: Sequence[Content] = ()
 ) -> Added:
     """Write `messages`, to be published in order, and `contents`, for rows to point into. Return where they are.
 
-    Raise TooLarge. The caller holds the locks of the keys. `republished`: the messages repeat earlier ones.
+    Raise TooLarge. The caller holds the locks of the keys.
     """
     records = [_message(message) for message in messages]
     if too_large := [size for record in records if (size := len(record.value)) > MAX_VALUE_BYTES]:
         raise TooLarge(f"event of {max(too_large)} bytes exceeds the limit of {MAX_VALUE_BYTES} bytes")
-    return await packets.write(tx, schema, records, contents, republished=republished)
+    return await packets.write(tx, schema, records, contents)
 
 
 def _message(message: OutboxMessage) -> Message:
